@@ -1,0 +1,20 @@
+# version.h for --version and run.json: project version, git hash, LibTorch and CUDA versions. The hash is read when the
+# build is configured and again whenever HEAD moves.
+find_package(Git QUIET)
+set(TIGON_GIT_HASH "unknown")
+if(GIT_FOUND)
+  execute_process(COMMAND ${GIT_EXECUTABLE} -C ${PROJECT_SOURCE_DIR} rev-parse --short=12 HEAD
+    OUTPUT_VARIABLE TIGON_GIT_HASH OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET RESULT_VARIABLE git_result)
+  if(NOT git_result EQUAL 0)
+    set(TIGON_GIT_HASH "unknown")
+  endif()
+  if(EXISTS ${PROJECT_SOURCE_DIR}/.git/logs/HEAD)
+    set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/.git/logs/HEAD)
+  endif()
+endif()
+if(TIGON_WITH_CUDA)
+  set(TIGON_CUDA_TEXT "${CUDAToolkit_VERSION}")
+else()
+  set(TIGON_CUDA_TEXT "none (CPU-only build)")
+endif()
+configure_file(${PROJECT_SOURCE_DIR}/cmake/version.h.in ${PROJECT_BINARY_DIR}/generated/version.h @ONLY)
