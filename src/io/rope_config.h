@@ -1,0 +1,15 @@
+// The rotary part of config.json, in its two spellings.
+#pragma once
+#include <string>
+
+#include "io/json_fields.h"
+#include "io/model_config.h"
+
+namespace tigon {
+
+/// Reads `rope_theta` with `rope_scaling` (older files) or `rope_parameters` (newer ones).
+RopeConfig parse_rope_config(const JsonFields& config);
+/// The older spelling, which every version of transformers reads: rope_theta and rope_scaling.
+void write_rope_config(const RopeConfig& rope, Json& json);
+
+}  // namespace tigon
