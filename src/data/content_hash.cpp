@@ -1,0 +1,39 @@
+#include "data/content_hash.h"
+
+#include <fmt/format.h>
+#include <xxhash.h>
+
+#include <cstdint>
+#include <new>
+
+namespace tigon {
+
+struct ContentHash::State {
+  XXH3_state_t* xxh3 = XXH3_createState();
+  ~State() { XXH3_freeState(xxh3); }
+};
+
+ContentHash::ContentHash() : state_(std::make_unique<State>()) {
+  if (state_->xxh3 == nullptr) throw std::bad_alloc();
+  XXH3_128bits_reset(state_->xxh3);
+}
+
+ContentHash::~ContentHash() = default;
+
+ContentHash& ContentHash::add(std::span<const std::byte> part) {
+  const uint64_t size = part.size();
+  XXH3_128bits_update(state_->xxh3, &size, sizeof(size));
+  XXH3_128bits_update(state_->xxh3, part.data(), part.size());
+  return *this;
+}
+
+ContentHash& ContentHash::add(std::string_view part) {
+  return add(std::as_bytes(std::span<const char>(part.data(), part.size())));
+}
+
+std::string ContentHash::hex() const {
+  const XXH128_hash_t hash = XXH3_128bits_digest(state_->xxh3);
+  return fmt::format("{:016x}{:016x}", hash.high64, hash.low64);
+}
+
+}  // namespace tigon

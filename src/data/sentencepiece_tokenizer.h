@@ -1,0 +1,16 @@
+// Tokenizers in sentencepiece's format: Llama 1 and 2, Mistral, Gemma, T5 and others.
+#pragma once
+#include <filesystem>
+#include <memory>
+#include <vector>
+
+#include "data/tokenizer.h"
+
+namespace tigon {
+
+/// Opens a sentencepiece model; `companions` are the files that belong to it in a Hugging Face
+/// folder. Throws Error naming the file if it is not a sound sentencepiece model.
+std::unique_ptr<Tokenizer> load_sentencepiece(const std::filesystem::path& model,
+                                              std::vector<std::filesystem::path> companions);
+
+}  // namespace tigon

@@ -1,0 +1,105 @@
+// Finding a shard in the cache by its key, or making it.
+#include <cstdlib>
+#include <optional>
+#include <string>
+#include <system_error>
+
+#include "core/error.h"
+#include "core/log.h"
+#include "core/progress.h"
+#include "data/content_hash.h"
+#include "data/encode_corpus.h"
+#include "data/shard_format.h"
+#include "data/shard_writer.h"
+#include "data/token_shard.h"
+
+namespace tigon {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Part of the key: raised when the same files and tokenizer would give other documents.
+constexpr std::string_view kCorpusRules = "documents 1";
+
+std::string shard_key(const std::vector<fs::path>& files, const Tokenizer& tokenizer) {
+  ContentHash hash;
+  hash.add(fmt::format("shard {}", kShardVersion)).add(kCorpusRules).add(tokenizer.fingerprint());
+  for (const auto& file : files) {
+    hash.add(file.extension().string()).add(MappedFile(file).bytes());
+  }
+  return hash.hex();
+}
+
+std::string join(const std::vector<fs::path>& files) {
+  std::string names;
+  for (const auto& file : files) names += (names.empty() ? "" : ", ") + file.string();
+  return names;
+}
+
+void make_folder(const fs::path& folder) {
+  std::error_code code;
+  fs::create_directories(folder, code);
+  if (code) fail("cannot make the cache folder {}: {}", folder.string(), code.message());
+}
+
+void make_shard(const fs::path& path, const std::string& key, const std::vector<fs::path>& files,
+                const Tokenizer& tokenizer, int num_threads) {
+  make_folder(path.parent_path());
+  ShardWriter writer(path, key);
+  // How much text a compressed file holds is not known beforehand.
+  Progress progress("tokenizing", 0, "bytes");
+  int64_t text_bytes = 0;
+  encode_corpus(files, tokenizer, num_threads, [&](EncodedDocument&& document) {
+    writer.add_document(document.ids);
+    text_bytes += static_cast<int64_t>(document.text_bytes);
+    progress.update(text_bytes, format_count(static_cast<double>(writer.num_tokens())) + " tokens");
+  });
+  progress.finish();
+  if (writer.num_tokens() == 0) {
+    fail("{}: expected text, found {} documents without a token", join(files),
+         writer.num_documents());
+  }
+  writer.commit();
+  log_info("data", "{} documents, {} tokens from {}", writer.num_documents(), writer.num_tokens(),
+           join(files));
+}
+
+/// The shard at `path` if it is there and sound.
+std::optional<TokenShard> find_shard(const fs::path& path, const std::string& key) {
+  if (!fs::exists(path)) return std::nullopt;
+  try {
+    TokenShard shard(path);
+    if (shard.key() == key) return shard;
+    log_warning("data", "{} holds another shard and is made again", path.string());
+  } catch (const Error& error) {
+    log_warning("data", "{}; it is made again", error.what());
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+TokenShard open_token_shard(const std::vector<fs::path>& files, const Tokenizer& tokenizer,
+                            const fs::path& cache_folder, int num_threads) {
+  if (files.empty()) fail("expected at least one text file, found none");
+  const std::string key = shard_key(files, tokenizer);
+  const fs::path path = cache_folder / (key + ".tokens");
+  if (auto shard = find_shard(path, key)) return std::move(*shard);
+  make_shard(path, key, files, tokenizer, num_threads);
+  return TokenShard(path);
+}
+
+fs::path default_cache_folder() {
+  const auto variable = [](const char* name) {
+    const char* value = std::getenv(name);
+    return std::string(value == nullptr ? "" : value);
+  };
+  if (const std::string own = variable("TIGON_CACHE"); !own.empty()) return own;
+  if (const fs::path cache = variable("XDG_CACHE_HOME"); cache.is_absolute())
+    return cache / "tigon";
+  const std::string home = variable("HOME");
+  if (home.empty()) fail("no folder for the cache: expected TIGON_CACHE or HOME to be set");
+  return fs::path(home) / ".cache" / "tigon";
+}
+
+}  // namespace tigon

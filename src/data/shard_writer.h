@@ -1,0 +1,30 @@
+// Writes a token shard in one pass.
+#pragma once
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "io/atomic_file.h"
+
+namespace tigon {
+
+class ShardWriter {
+ public:
+  /// `key`: 32 digits. The file appears at `path` with commit(), and not at all without it.
+  ShardWriter(const std::filesystem::path& path, const std::string& key);
+
+  void add_document(std::span<const int32_t> ids);
+  void commit();
+
+  int64_t num_documents() const { return static_cast<int64_t>(offsets_.size()) - 1; }
+  int64_t num_tokens() const { return static_cast<int64_t>(offsets_.back()); }
+
+ private:
+  AtomicFile file_;
+  std::string key_;
+  std::vector<uint64_t> offsets_ = {0};
+};
+
+}  // namespace tigon

@@ -1,0 +1,14 @@
+// The text of a file, compressed or not, in pieces.
+#pragma once
+#include <filesystem>
+#include <functional>
+#include <string_view>
+
+namespace tigon {
+
+/// Hands over the bytes of a `.txt` file, or of an `.xz` file unpacked, piece after piece. Throws
+/// Error naming the file if it is missing, unreadable, corrupt, cut off, or ends in anything else.
+void for_each_piece(const std::filesystem::path& file,
+                    const std::function<void(std::string_view piece)>& visit);
+
+}  // namespace tigon

@@ -1,0 +1,53 @@
+// Text to token ids and back. No Torch here.
+#pragma once
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace tigon {
+
+class Tokenizer {
+ public:
+  virtual ~Tokenizer() = default;
+
+  /// Ids of the text alone: no BOS, no EOS. Invalid UTF-8 becomes U+FFFD first. Safe to call from
+  /// several threads at once.
+  virtual std::vector<int32_t> encode(std::string_view text) const = 0;
+  /// Valid UTF-8. Throws Error for an id that is not in the vocabulary.
+  virtual std::string decode(std::span<const int32_t> ids) const = 0;
+  virtual int64_t vocab_size() const = 0;
+  virtual std::optional<int32_t> bos_id() const = 0;
+  virtual std::optional<int32_t> eos_id() const = 0;
+  /// A hash of everything that decides the ids; part of a token shard's key.
+  virtual std::string fingerprint() const = 0;
+  /// The files a Hugging Face folder needs so that others tokenize alike.
+  virtual std::vector<std::filesystem::path> files() const = 0;
+};
+
+/// Opens a tokenizer file, or the one in a model folder (tokenizer.model). Kinds that tigon does
+/// not read yet (Llama-3's tiktoken file, tokenizer.json, vocab.json + merges.txt) are refused by
+/// name. Throws Error naming path, expected and found.
+std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& folder_or_file);
+
+/// Turns ids that arrive one by one into text that never ends inside a character.
+class StreamDecoder {
+ public:
+  /// The tokenizer must outlive the decoder.
+  explicit StreamDecoder(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
+  /// The text that became complete with this id (may be empty).
+  std::string push(int32_t id);
+  /// Whatever is left, incomplete characters as U+FFFD.
+  std::string finish();
+
+ private:
+  const Tokenizer& tokenizer_;
+  std::vector<int32_t> ids_;  // the latest, with enough of a context
+  size_t emitted_ = 0;        // how many bytes of their text were handed out
+};
+
+}  // namespace tigon
