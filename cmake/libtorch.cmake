@@ -37,19 +37,23 @@ if(TIGON_WITH_CUDA)
   tigon_import_torch_library(torch_cuda)
   # torch_cuda registers its kernels when it is loaded; nothing refers to its symbols, so the linker must be told to keep it.
   target_link_libraries(tigon_torch INTERFACE
-    -Wl,--push-state,--no-as-needed torch_cuda c10_cuda -Wl,--pop-state CUDA::cudart)
+    -Wl,--push-state,--no-as-needed torch_cuda c10_cuda -Wl,--pop-state $<LINK_ONLY:CUDA::cudart>)
   message(STATUS "tigon: CUDA build for ${TIGON_CUDA_ARCHITECTURES}")
 else()
   message(STATUS "tigon: CPU-only build (-DTIGON_WITH_CUDA=ON for the GPU)")
 endif()
 
-# One precompiled header serves every target that sees Torch: 8 s a file instead of 20 s.
-file(WRITE ${PROJECT_BINARY_DIR}/torch_pch.cpp "")
+# One precompiled header serves every target that sees Torch: 5 s a file instead of 15 s. The umbrella torch/torch.h is left
+# out, because every file would instantiate its templates again.
+if(NOT EXISTS ${PROJECT_BINARY_DIR}/torch_pch.cpp)
+  file(WRITE ${PROJECT_BINARY_DIR}/torch_pch.cpp "")
+endif()
 add_library(tigon_torch_pch OBJECT ${PROJECT_BINARY_DIR}/torch_pch.cpp)
 target_link_libraries(tigon_torch_pch PUBLIC tigon_torch)
 set_target_properties(tigon_torch_pch PROPERTIES POSITION_INDEPENDENT_CODE OFF)
 target_compile_options(tigon_torch_pch PRIVATE -fPIC)
-target_precompile_headers(tigon_torch_pch PRIVATE <torch/torch.h> <torch/library.h>)
+target_precompile_headers(tigon_torch_pch PRIVATE
+  <ATen/ATen.h> <torch/csrc/autograd/autograd.h> <torch/csrc/autograd/custom_function.h> <torch/library.h>)
 
 # tigon_uses_torch(TARGET): link LibTorch and reuse the precompiled header.
 function(tigon_uses_torch target)
@@ -58,4 +62,12 @@ function(tigon_uses_torch target)
   set_target_properties(${target} PROPERTIES DEFINE_SYMBOL "" POSITION_INDEPENDENT_CODE OFF)
   target_compile_options(${target} PRIVATE -fPIC)
   target_precompile_headers(${target} REUSE_FROM tigon_torch_pch)
+endfunction()
+
+# tigon_sees_cuda_headers(FILE): the toolkit's headers for one source file, in a CUDA build. All others compile alike in both
+# builds, so that ccache serves one from the other.
+function(tigon_sees_cuda_headers file)
+  if(TIGON_WITH_CUDA)
+    set_property(SOURCE ${file} APPEND PROPERTY INCLUDE_DIRECTORIES ${CUDAToolkit_INCLUDE_DIRS})
+  endif()
 endfunction()

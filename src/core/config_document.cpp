@@ -79,8 +79,8 @@ void ConfigDocument::apply_override(const std::string& text) {
   std::string walked;
   for (const std::string& key : split_path(path)) {
     if (place->kind == YamlNode::Kind::kScalar || place->kind == YamlNode::Kind::kList) {
-      throw ConfigError(fmt::format("{}: expected {} to be a section, found {}", source, walked,
-                                    place->shown()));
+      throw ConfigError(
+          fmt::format("{}: expected {} to be a section, found {}", source, walked, place->shown()));
     }
     place = &place->child(key, value.origin);
     walked = join_path(walked, key);
@@ -120,8 +120,7 @@ const YamlNode* ConfigDocument::find(const std::string& path) const {
 }
 
 const YamlNode* ConfigDocument::ask(const std::string& path) {
-  if (std::find(known_.begin(), known_.end(), path) == known_.end()) known_.push_back(path);
-  if (YamlNode* const node = walk(path)) node->was_asked = true;
+  if (!is_known(path)) known_.push_back(path);
   return find(path);
 }
 
@@ -134,6 +133,10 @@ YamlOrigin ConfigDocument::origin_of(const std::string& path) {
     origin = node->origin;
   }
   return origin;
+}
+
+bool ConfigDocument::is_known(const std::string& path) const {
+  return std::find(known_.begin(), known_.end(), path) != known_.end();
 }
 
 bool ConfigDocument::has_problem(const std::string& path) const {
@@ -164,7 +167,7 @@ void ConfigDocument::resolve(const std::string& path, YamlNode value) {
 void ConfigDocument::add_unknown_keys(const YamlNode& mapping, const std::string& path) {
   for (const auto& [key, value] : mapping.entries) {
     const std::string child = join_path(path, key);
-    if (!value.was_asked) {
+    if (!is_known(child)) {
       const std::string nearest = nearest_path(child, known_);
       problems_.push_back(
           {value.origin, child,

@@ -70,11 +70,12 @@ class ConfigDocument {
   void resolve(const std::string& path, YamlNode value);
   void add_unknown_keys(const YamlNode& mapping, const std::string& path);
   bool has_problem(const std::string& path) const;
+  bool is_known(const std::string& path) const;
 
   std::string source_name_;
-  YamlNode root_, resolved_;
   std::vector<YamlFault> problems_;
-  std::vector<std::string> known_;
+  YamlNode root_, resolved_;        // reading root_ adds to problems_
+  std::vector<std::string> known_;  // paths somebody asked for
 };
 
 }  // namespace tigon

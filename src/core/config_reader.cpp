@@ -17,9 +17,13 @@ namespace {
 
 constexpr size_t kMaxConfigBytes = size_t{1} << 20;
 
-bool is_scalar_node(const YamlNode& node) { return node.kind == YamlNode::Kind::kScalar; }
+bool is_scalar_node(const YamlNode& node) {
+  return node.kind == YamlNode::Kind::kScalar;
+}
 /// A scalar that YAML does not call a text.
-bool is_plain(const YamlNode& node) { return is_scalar_node(node) && !node.is_quoted; }
+bool is_plain(const YamlNode& node) {
+  return is_scalar_node(node) && !node.is_quoted;
+}
 
 YamlNode scalar_node(std::string text, bool is_quoted = false) {
   YamlNode node;

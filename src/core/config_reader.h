@@ -1,6 +1,6 @@
-// Strict reading of YAML configs: every key is asked for by name with its type and range; all problems
-// of a file are collected and thrown as one ConfigError that names file, line and key; keys nobody
-// asked for are problems too.
+// Strict reading of YAML configs: every key is asked for by name with its type and range; all
+// problems of a file are collected and thrown as one ConfigError that names file, line and key;
+// keys nobody asked for are problems too.
 #pragma once
 #include <cstdint>
 #include <filesystem>
@@ -17,21 +17,28 @@ namespace tigon {
 
 class ConfigDocument;
 
-/// Inclusive bounds of a number. `at_least(1)`, `between(0, 1)`; `above(0)` excludes the bound itself.
+/// Inclusive bounds of a number. `at_least(1)`, `between(0, 1)`; `above(0)` excludes the bound
+/// itself.
 struct Range {
   double low = -std::numeric_limits<double>::infinity();
   double high = std::numeric_limits<double>::infinity();
   bool low_is_excluded = false;
 };
-inline Range at_least(double low) { return {.low = low}; }
-inline Range above(double low) { return {.low = low, .low_is_excluded = true}; }
-inline Range between(double low, double high) { return {.low = low, .high = high}; }
+inline Range at_least(double low) {
+  return {.low = low};
+}
+inline Range above(double low) {
+  return {.low = low, .low_is_excluded = true};
+}
+inline Range between(double low, double high) {
+  return {.low = low, .high = high};
+}
 
 /// One mapping of a config. Readers are cheap handles that share the document; a reader knows its
-/// path. A getter without a default is a required key; a null value counts as absent. On a problem a
-/// getter records it and returns its default (or a value in range), so that reading goes on and finds
-/// the next problem; `finish()` on the root throws them all. Integers accept digit separators and the
-/// suffixes K and M (20_000_000 = 20M).
+/// path. A getter without a default is a required key; a null value counts as absent. On a problem
+/// a getter records it and returns its default (or a value in range), so that reading goes on and
+/// finds the next problem; `finish()` on the root throws them all. Integers accept digit separators
+/// and the suffixes K and M (20_000_000 = 20M).
 class ConfigReader {
  public:
   /// Reads a YAML file; each override is "key.path=value" (the value is YAML; a missing section is
@@ -81,8 +88,8 @@ class ConfigReader {
   /// Root reader only.
   void finish();
 
-  /// The effective values of everything that was asked for, defaults included, as YAML in the order of
-  /// asking. Root reader only.
+  /// The effective values of everything that was asked for, defaults included, as YAML in the order
+  /// of asking. Root reader only.
   std::string resolved_yaml() const;
 
  private:

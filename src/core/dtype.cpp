@@ -26,7 +26,9 @@ constexpr std::array kFacts = {
     DTypeFacts{DType::kBool, 1, "BOOL", "bool"},
 };
 
-constexpr const DTypeFacts& facts(DType dtype) { return kFacts[static_cast<size_t>(dtype)]; }
+constexpr const DTypeFacts& facts(DType dtype) {
+  return kFacts[static_cast<size_t>(dtype)];
+}
 
 constexpr bool is_in_enumeration_order() {
   for (size_t i = 0; i < kFacts.size(); ++i) {
@@ -38,9 +40,13 @@ static_assert(is_in_enumeration_order());
 
 }  // namespace
 
-size_t dtype_bytes(DType dtype) { return facts(dtype).bytes; }
+size_t dtype_bytes(DType dtype) {
+  return facts(dtype).bytes;
+}
 
-std::string_view safetensors_name(DType dtype) { return facts(dtype).safetensors_name; }
+std::string_view safetensors_name(DType dtype) {
+  return facts(dtype).safetensors_name;
+}
 
 std::optional<DType> dtype_from_safetensors(std::string_view name) {
   for (const DTypeFacts& candidate : kFacts) {
@@ -56,6 +62,8 @@ std::optional<DType> dtype_from_name(std::string_view name) {
   return std::nullopt;
 }
 
-std::string_view dtype_name(DType dtype) { return facts(dtype).name; }
+std::string_view dtype_name(DType dtype) {
+  return facts(dtype).name;
+}
 
 }  // namespace tigon

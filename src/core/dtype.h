@@ -1,4 +1,5 @@
-// Names and sizes of element types, as safetensors files and the command line spell them. No Torch here.
+// Names and sizes of element types, as safetensors files and the command line spell them. No Torch
+// here.
 #pragma once
 #include <cstddef>
 #include <optional>
@@ -6,7 +7,18 @@
 
 namespace tigon {
 
-enum class DType { kFloat64, kFloat32, kFloat16, kBFloat16, kInt64, kInt32, kInt16, kInt8, kUInt8, kBool };
+enum class DType {
+  kFloat64,
+  kFloat32,
+  kFloat16,
+  kBFloat16,
+  kInt64,
+  kInt32,
+  kInt16,
+  kInt8,
+  kUInt8,
+  kBool
+};
 
 /// Bytes of one element.
 size_t dtype_bytes(DType dtype);

@@ -29,7 +29,8 @@ class ConfigError : public UsageError {
   using UsageError::UsageError;
 };
 
-/// Throws Error with a formatted message. The message names the thing, what was expected and what was found.
+/// Throws Error with a formatted message. The message names the thing, what was expected and what
+/// was found.
 template <class... Arguments>
 [[noreturn]] void fail(fmt::format_string<Arguments...> format, Arguments&&... arguments) {
   throw Error(fmt::format(format, std::forward<Arguments>(arguments)...));

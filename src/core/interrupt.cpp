@@ -29,7 +29,9 @@ void watch_for_interrupts() {
   sigaction(SIGTERM, &action, nullptr);
 }
 
-int pending_interrupt() { return arrived_signal.load(); }
+int pending_interrupt() {
+  return arrived_signal.load();
+}
 
 void ignore_file_size_signal() {
   struct sigaction action {};

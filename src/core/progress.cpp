@@ -57,7 +57,9 @@ Progress::Progress(std::string title, int64_t total, std::string unit)
       start_(std::chrono::steady_clock::now()),
       last_draw_(start_) {}
 
-Progress::~Progress() { finish(); }
+Progress::~Progress() {
+  finish();
+}
 
 void Progress::update(int64_t done, const std::string& note) {
   done_ = done;
@@ -84,7 +86,8 @@ void Progress::draw(bool is_last) {
                        .bar_width = is_terminal_ ? kBarWidth : 0});
   if (is_terminal_) {
     // A line that wraps could not be rewritten. "\x1b[K" clears what a longer line left behind.
-    line = "\r" + cut_to_width(line, terminal_columns() - 1) + "\x1b[K" + (is_last ? "\n" : "");
+    line = fmt::format("\r{}\x1b[K{}", cut_to_width(line, terminal_columns() - 1),
+                       is_last ? "\n" : "");
   } else {
     line += "\n";
   }

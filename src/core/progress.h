@@ -17,8 +17,8 @@ class Progress {
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
 
-  /// Moves to `done` units; `note` follows the rate and the time left, e.g. "loss 3.214". Redraws at
-  /// most ten times a second on a terminal, every ten seconds otherwise.
+  /// Moves to `done` units; `note` follows the rate and the time left, e.g. "loss 3.214". Redraws
+  /// at most ten times a second on a terminal, every ten seconds otherwise.
   void update(int64_t done, const std::string& note = "");
   /// Draws the last state and ends the line.
   void finish();

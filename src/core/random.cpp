@@ -40,7 +40,9 @@ uint64_t Random::below(uint64_t bound) {
   return value % bound;
 }
 
-double Random::uniform() { return static_cast<double>(next() >> 11) * 0x1p-53; }
+double Random::uniform() {
+  return static_cast<double>(next() >> 11) * 0x1p-53;
+}
 
 std::vector<int64_t> Random::permutation(int64_t size) {
   std::vector<int64_t> order(static_cast<size_t>(size));

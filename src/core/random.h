@@ -1,4 +1,5 @@
-// Random numbers that are the same on every machine and compiler (the standard library's distributions are not).
+// Random numbers that are the same on every machine and compiler (the standard library's
+// distributions are not).
 #pragma once
 #include <cstdint>
 #include <string_view>
@@ -6,7 +7,8 @@
 
 namespace tigon {
 
-/// A seed for one purpose ("data", "lora", …), so that parts of a run draw independently from one user-given seed.
+/// A seed for one purpose ("data", "lora", …), so that parts of a run draw independently from one
+/// user-given seed.
 uint64_t derive_seed(uint64_t seed, std::string_view purpose);
 
 /// A small counter-based generator (splitmix64).

@@ -28,7 +28,8 @@ std::string format_table(const std::vector<std::string>& header,
   std::vector<size_t> widths;
   const auto widen = [&](const std::vector<std::string>& cells) {
     widths.resize(std::max(widths.size(), cells.size()), 0);
-    for (size_t i = 0; i < cells.size(); ++i) widths[i] = std::max(widths[i], display_width(cells[i]));
+    for (size_t i = 0; i < cells.size(); ++i)
+      widths[i] = std::max(widths[i], display_width(cells[i]));
   };
   widen(header);
   for (const auto& row : rows) widen(row);

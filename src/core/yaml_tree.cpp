@@ -46,7 +46,8 @@ class TreeBuilder {
     const int line = key.Mark().line + 1;
     const YamlOrigin origin{source_name_, line, rank_};
     if (!key.IsScalar()) {
-      faults_.push_back({origin, path.empty() ? "top level" : path, "expected keys that are words"});
+      faults_.push_back(
+          {origin, path.empty() ? "top level" : path, "expected keys that are words"});
       return;
     }
     const std::string& name = key.Scalar();

@@ -1,5 +1,5 @@
-// YAML text as a plain tree in which every value knows where it was written. Only scalars, lists and
-// mappings with text keys; yaml-cpp reads and writes the text and is seen nowhere else.
+// YAML text as a plain tree in which every value knows where it was written. Only scalars, lists
+// and mappings with text keys; yaml-cpp reads and writes the text and is seen nowhere else.
 #pragma once
 #include <string>
 #include <string_view>
@@ -27,7 +27,6 @@ struct YamlNode {
   bool is_quoted = false;       // a quoted scalar is a text, whatever it looks like
   std::vector<YamlNode> items;  // of a list
   std::vector<Entry> entries;   // of a mapping, in order
-  bool was_asked = false;       // by a reader
 
   /// The value under a key; nullptr if this is no mapping or has no such key.
   YamlNode* find(std::string_view key);
@@ -44,8 +43,8 @@ struct YamlFault {
   std::string path, message;
 };
 
-/// Reads one document. Throws ConfigError with the line on malformed YAML. Faults that leave the rest
-/// readable are added to `faults`; the first of two equal keys counts.
+/// Reads one document. Throws ConfigError with the line on malformed YAML. Faults that leave the
+/// rest readable are added to `faults`; the first of two equal keys counts.
 YamlNode parse_yaml(const std::string& text, const std::string& source_name, int rank,
                     std::vector<YamlFault>& faults);
 /// As YAML text that parse_yaml reads back.

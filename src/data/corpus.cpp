@@ -28,12 +28,7 @@ class DocumentSplitter {
     scanned_ = text_.size() - document;
     line_ -= document;
     text_.erase(0, document);
-    if (text_.size() > max_bytes_) {
-      fail(
-          "{}: expected documents of at most {} bytes, found a longer one; separate documents by "
-          "a line holding one NUL byte",
-          source_name_, max_bytes_);
-    }
+    check_size(text_.size());
   }
 
   void finish() {
@@ -50,11 +45,20 @@ class DocumentSplitter {
     return line == std::string_view("\0", 1) || line == std::string_view("\0\r", 2);
   }
 
+  void check_size(size_t bytes) const {
+    if (bytes <= max_bytes_) return;
+    fail(
+        "{}: expected documents of at most {} bytes, found a longer one; separate documents by a "
+        "line holding one NUL byte",
+        source_name_, max_bytes_);
+  }
+
   void hand_over(size_t begin, size_t end) {
     std::string_view document = std::string_view(text_).substr(begin, end - begin);
     const size_t first = document.find_first_not_of("\r\n");
     if (first == std::string_view::npos) return;
     document = document.substr(first, document.find_last_not_of("\r\n") + 1 - first);
+    check_size(document.size());
     visit_(std::string(document));
   }
 

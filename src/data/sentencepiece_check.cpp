@@ -9,16 +9,13 @@
 
 #include "core/error.h"
 #include "data/protobuf_reader.h"
+#include "data/sentencepiece_fields.h"
 #include "data/utf8.h"
 
 namespace tigon {
 namespace {
 
-// Field numbers of sentencepiece_model.proto.
-constexpr uint32_t kModelPieces = 1, kModelNormalizer = 3, kModelDenormalizer = 5;
-constexpr uint32_t kPieceText = 1, kPieceScore = 2, kPieceType = 3;
-constexpr uint32_t kNormalizerCharacterMap = 2;
-constexpr uint64_t kUserDefined = 4;
+namespace fields = sentencepiece_fields;
 
 constexpr size_t kMaxPieceBytes = 8000;
 // The library keeps at most 32 matches of a character map, 64 of the user-defined pieces, and
@@ -35,7 +32,7 @@ class CharacterMapCheck {
     if (map.size() < sizeof(trie_bytes)) return;
     std::memcpy(&trie_bytes, map.data(), sizeof(trie_bytes));
     map.remove_prefix(sizeof(trie_bytes));
-    if (trie_bytes >= map.size() || trie_bytes % sizeof(uint32_t) != 0) return;
+    if (trie_bytes == 0 || trie_bytes >= map.size() || trie_bytes % sizeof(uint32_t) != 0) return;
     units_.resize(trie_bytes / sizeof(uint32_t));
     std::memcpy(units_.data(), map.data(), trie_bytes);
     texts_ = map.substr(trie_bytes);
@@ -96,8 +93,8 @@ class ModelCheck {
 
   void run(std::string_view model) {
     for_each_field(model, [&](const ProtobufField& field) {
-      if (field.number == kModelPieces) check_piece(field.bytes);
-      if (field.number == kModelNormalizer || field.number == kModelDenormalizer) {
+      if (field.number == fields::kModelPieces) check_piece(field.bytes);
+      if (field.number == fields::kModelNormalizer || field.number == fields::kModelDenormalizer) {
         check_normalizer(field.bytes);
       }
     });
@@ -124,9 +121,9 @@ class ModelCheck {
     uint64_t type = 0;
     float score = 0;
     for_each_field(message, [&](const ProtobufField& field) {
-      if (field.number == kPieceText) text = field.bytes;
-      if (field.number == kPieceType) type = field.varint;
-      if (field.number == kPieceScore && field.bytes.size() == sizeof(score)) {
+      if (field.number == fields::kPieceText) text = field.bytes;
+      if (field.number == fields::kPieceType) type = field.varint;
+      if (field.number == fields::kPieceScore && field.bytes.size() == sizeof(score)) {
         std::memcpy(&score, field.bytes.data(), sizeof(score));
       }
     });
@@ -138,13 +135,13 @@ class ModelCheck {
     if (!std::isfinite(score)) {
       fail("{}: piece {}: expected a finite score, found {}", source_name_, num_pieces_, score);
     }
-    if (type == kUserDefined) user_defined_.push_back(text);
+    if (type == fields::kUserDefinedPiece) user_defined_.push_back(text);
     ++num_pieces_;
   }
 
   void check_normalizer(std::string_view message) {
     for_each_field(message, [&](const ProtobufField& field) {
-      if (field.number != kNormalizerCharacterMap || field.bytes.empty()) return;
+      if (field.number != fields::kNormalizerCharacterMap || field.bytes.empty()) return;
       if (!CharacterMapCheck(field.bytes).is_good()) {
         fail("{}: the character map of the normalizer is corrupt", source_name_);
       }

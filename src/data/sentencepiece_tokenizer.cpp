@@ -7,11 +7,15 @@
 #include "core/error.h"
 #include "data/content_hash.h"
 #include "data/sentencepiece_check.h"
+#include "data/sentencepiece_split.h"
 #include "data/utf8.h"
 #include "io/json_file.h"
 
 namespace tigon {
 namespace {
+
+// Small enough for the library's tables to stay in a core's cache.
+constexpr size_t kMinPartBytes = size_t{1} << 12;
 
 class SentencePieceTokenizer final : public Tokenizer {
  public:
@@ -23,20 +27,23 @@ class SentencePieceTokenizer final : public Tokenizer {
     if (!status.ok()) {
       fail("{}: sentencepiece refuses the model: {}", path_.string(), status.error_message());
     }
+    is_splittable_ = can_split_at_spaces(model);
     fingerprint_ = "sentencepiece-" + ContentHash().add(model).hex();
   }
 
   std::vector<int32_t> encode(std::string_view text) const override {
-    std::vector<int> ids;
     // sentencepiece would put one U+FFFD per invalid byte; Python's callers replace stretches.
-    const sentencepiece::util::Status status =
-        is_valid_utf8(text) ? processor_.Encode(text, &ids)
-                            : processor_.Encode(replace_invalid_utf8(text), &ids);
-    if (!status.ok()) {
-      fail("{}: a text of {} bytes cannot be tokenized: {}", path_.string(), text.size(),
-           status.error_message());
+    if (!is_valid_utf8(text)) return encode(replace_invalid_utf8(text));
+    if (!is_splittable_) return encode_part(text);
+    std::vector<int32_t> ids;
+    while (true) {
+      const size_t size = first_part(text, kMinPartBytes);
+      const std::vector<int32_t> part = encode_part(text.substr(0, size));
+      ids.insert(ids.end(), part.begin(), part.end());
+      if (size == text.size()) return ids;
+      // The space at the cut goes too: the library puts one before every text.
+      text.remove_prefix(size + 1);
     }
-    return ids;
   }
 
   std::string decode(std::span<const int32_t> ids) const override {
@@ -61,6 +68,16 @@ class SentencePieceTokenizer final : public Tokenizer {
   std::vector<std::filesystem::path> files() const override { return files_; }
 
  private:
+  std::vector<int32_t> encode_part(std::string_view text) const {
+    std::vector<int> ids;
+    const sentencepiece::util::Status status = processor_.Encode(text, &ids);
+    if (!status.ok()) {
+      fail("{}: a text of {} bytes cannot be tokenized: {}", path_.string(), text.size(),
+           status.error_message());
+    }
+    return ids;
+  }
+
   static std::optional<int32_t> present(int id) {
     return id < 0 ? std::nullopt : std::optional<int32_t>(id);
   }
@@ -69,6 +86,7 @@ class SentencePieceTokenizer final : public Tokenizer {
   std::vector<std::filesystem::path> files_;
   sentencepiece::SentencePieceProcessor processor_;
   std::string fingerprint_;
+  bool is_splittable_ = false;
 };
 
 }  // namespace

@@ -40,9 +40,10 @@ class Problems {
   for (const auto& entry : fs::directory_iterator(folder)) {
     const std::string extension = entry.path().extension().string();
     if (extension == ".bin" || extension == ".pth" || extension == ".pt") {
-      fail("{}: expected {} or {}, found {}, a pickle file: tigon never reads pickles, since they "
-           "can run code; convert the weights to safetensors first",
-           folder.string(), kSingleFile, kIndexFile, entry.path().filename().string());
+      fail(
+          "{}: expected {} or {}, found {}, a pickle file: tigon never reads pickles, since they "
+          "can run code; convert the weights to safetensors first",
+          folder.string(), kSingleFile, kIndexFile, entry.path().filename().string());
     }
   }
   fail("{}: no weights: expected {} or {}", folder.string(), kSingleFile, kIndexFile);

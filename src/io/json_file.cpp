@@ -20,10 +20,13 @@ class Watcher {
   explicit Watcher(const std::string& source_name) : source_name_(source_name) {}
 
   bool operator()(int depth, Json::parse_event_t event, const Json& parsed) {
-    if (depth > kMaxDepth) fail("{}: JSON nested deeper than {} levels", source_name_, kMaxDepth);
     switch (event) {
       case Json::parse_event_t::object_start:
+        check_depth(depth);
         open_objects_.emplace_back();
+        break;
+      case Json::parse_event_t::array_start:
+        check_depth(depth);
         break;
       case Json::parse_event_t::object_end:
         open_objects_.pop_back();
@@ -38,6 +41,11 @@ class Watcher {
   }
 
  private:
+  /// `depth` is the number of objects and lists around a new one.
+  void check_depth(int depth) {
+    if (depth >= kMaxDepth) fail("{}: JSON nested deeper than {} levels", source_name_, kMaxDepth);
+  }
+
   void add_key(const std::string& key) {
     std::set<std::string>& keys = open_objects_.back();
     if (!keys.insert(key).second) fail("{}: key \"{}\" appears twice", source_name_, key);

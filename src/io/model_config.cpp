@@ -11,7 +11,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Far above any model, low enough that products of two sizes and an element's bytes fit into 63 bits.
+// Far above any model, low enough that products of two sizes and an element's bytes fit into 63
+// bits.
 constexpr int64_t kMaxSize = int64_t{1} << 24;
 constexpr int64_t kMaxHeads = 4096;
 constexpr int64_t kMaxHeadDim = 4096;
@@ -93,7 +94,8 @@ ModelConfig parse_model_config(const Json& json, const std::string& source_name)
                   fmt::format("{}", config.num_kv_heads));
   }
   config.head_dim = implied_head_dim(fields, config);
-  config.max_position_embeddings = fields.integer("max_position_embeddings", 1, kMaxPositions, 2048);
+  config.max_position_embeddings =
+      fields.integer("max_position_embeddings", 1, kMaxPositions, 2048);
   config.rms_norm_eps = fields.positive("rms_norm_eps", 1e-6);
   if (config.rms_norm_eps >= 1) {
     fields.refuse("rms_norm_eps", "a number < 1", fmt::format("{}", config.rms_norm_eps));
@@ -116,9 +118,10 @@ ModelConfig read_model_config(const fs::path& folder) {
   }
   const fs::path path = folder / "config.json";
   if (!fs::exists(path) && fs::exists(folder / "params.json")) {
-    fail("{}: expected config.json, found params.json: this is Meta's own format; tigon reads the "
-         "Hugging Face form of the same model (config.json and safetensors)",
-         folder.string());
+    fail(
+        "{}: expected config.json, found params.json: this is Meta's own format; tigon reads the "
+        "Hugging Face form of the same model (config.json and safetensors)",
+        folder.string());
   }
   if (!fs::exists(path)) {
     fail("{}: expected a model folder in Hugging Face's form, found no config.json",

@@ -68,8 +68,7 @@ RopeConfig parse_rope_config(const JsonFields& config) {
     const JsonFields block = config.object("rope_parameters");
     const RopeConfig rope = parse_block(block, theta);
     if (config.has("rope_theta") && theta != rope.theta) {
-      config.refuse("rope_theta",
-                    fmt::format("the same as in rope_parameters, {}", rope.theta),
+      config.refuse("rope_theta", fmt::format("the same as in rope_parameters, {}", rope.theta),
                     fmt::format("{}", theta));
     }
     if (config.has("rope_scaling") && *config.find("rope_scaling") != block.json()) {

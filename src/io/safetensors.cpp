@@ -17,9 +17,10 @@ constexpr uint64_t kMaxHeaderBytes = 100'000'000;
 
 uint64_t read_header_length(std::span<const std::byte> bytes, const std::string& name) {
   if (bytes.size() < kLengthBytes) {
-    fail("{}: expected at least {} bytes (the header's length), found {}: the file is truncated or "
-         "not safetensors",
-         name, kLengthBytes, bytes.size());
+    fail(
+        "{}: expected at least {} bytes (the header's length), found {}: the file is truncated or "
+        "not safetensors",
+        name, kLengthBytes, bytes.size());
   }
   uint64_t length = 0;
   for (size_t i = 0; i < kLengthBytes; ++i) {
@@ -58,14 +59,16 @@ TensorView check_entry(const HeaderEntry& entry, std::span<const std::byte> data
                        const std::string& file_name) {
   const std::optional<DType> dtype = dtype_from_safetensors(entry.dtype);
   if (!dtype) {
-    fail("{}: tensor {}: element type \"{}\" is not supported (F64, F32, F16, BF16, I64, I32, I16, "
-         "I8, U8 and BOOL are)",
-         file_name, entry.name, entry.dtype);
+    fail(
+        "{}: tensor {}: element type \"{}\" is not supported (F64, F32, F16, BF16, I64, I32, I16, "
+        "I8, U8 and BOOL are)",
+        file_name, entry.name, entry.dtype);
   }
   if (entry.begin > entry.end || entry.end > data.size()) {
-    fail("{}: tensor {}: expected its bytes inside the {} bytes of data, found {} to {}: the file "
-         "is truncated or its header lies",
-         file_name, entry.name, data.size(), entry.begin, entry.end);
+    fail(
+        "{}: tensor {}: expected its bytes inside the {} bytes of data, found {} to {}: the file "
+        "is truncated or its header lies",
+        file_name, entry.name, data.size(), entry.begin, entry.end);
   }
   const uint64_t expected = expected_bytes(entry, *dtype, file_name);
   if (entry.end - entry.begin != expected) {

@@ -13,7 +13,8 @@ namespace {
 constexpr size_t kMaxDimensions = 16;
 
 /// Receives the parser's events; `place_` says where in the one allowed form it is:
-///   {"__metadata__": {"key": "text"}, "NAME": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}
+///   {"__metadata__": {"key": "text"}, "NAME": {"dtype": "F32", "shape": [2], "data_offsets": [0,
+///   8]}}
 class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
  public:
   explicit HeaderReader(const std::string& file_name) : file_name_(file_name) {}
