@@ -1,0 +1,83 @@
+#include "ops/gated_scan/gated_scan_arguments.h"
+
+#include <ATen/Functions.h>
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "ops/checks.h"
+
+namespace tigon {
+namespace {
+
+constexpr const char* kOp = "gated_scan";
+
+void check_input(const char* name, const at::Tensor& x, const at::Tensor& q) {
+  check_floating(kOp, name, x);
+  check_device(kOp, name, x, q);
+  TORCH_CHECK((x.scalar_type() == at::kDouble) == (q.scalar_type() == at::kDouble), "[gated_scan] ",
+              name, ": expected float64 exactly if q (", q.scalar_type(), ") is, found ",
+              x.scalar_type());
+}
+
+bool divides(int64_t a, int64_t b) {
+  return a > 0 && b % a == 0;
+}
+
+void check_heads(int64_t H, int64_t Hk, int64_t Hv, int64_t Hg, int64_t Hs) {
+  const std::array<std::pair<const char*, int64_t>, 3> heads = {
+      {{"k", Hk}, {"v", Hv}, {"log_gate", Hg}}};
+  for (const auto& [name, count] : heads) {
+    TORCH_CHECK(divides(count, H), "[gated_scan] ", name,
+                ": expected a number of heads that divides the ", H, " of q, found ", count);
+  }
+  for (const auto& [name, count] : heads) {
+    for (const auto& [other, other_count] : heads) {
+      TORCH_CHECK(divides(count, other_count) || divides(other_count, count), "[gated_scan] ", name,
+                  ": expected a number of heads that divides or is a multiple of the ", other_count,
+                  " of ", other, ", found ", count);
+    }
+  }
+  TORCH_CHECK(Hs > 0 && divides(std::max({Hk, Hv, Hg}), Hs) && divides(Hs, H),
+              "[gated_scan] state_heads: expected a multiple of ", std::max({Hk, Hv, Hg}),
+              " (the most heads among k, v and log_gate) that divides the ", H,
+              " heads of q, found ", Hs);
+}
+
+}  // namespace
+
+GatedScanArguments::GatedScanArguments(const at::Tensor& q, const at::Tensor& k,
+                                       const at::Tensor& v, const at::Tensor& gate,
+                                       const Segments& segments,
+                                       const std::optional<at::Tensor>& initial,
+                                       int64_t state_heads) {
+  check_input("q", q, q);
+  check_input("k", k, q);
+  check_input("v", v, q);
+  check_input("log_gate", gate, q);
+  const int64_t N = segments.total;
+  check_shape(kOp, "q", q, {N, kAnySize, kAnySize});
+  check_shape(kOp, "k", k, {N, kAnySize, q.size(2)});
+  check_shape(kOp, "v", v, {N, kAnySize, kAnySize});
+  const int64_t K = q.size(2), V = v.size(2);
+  log_gate = gate.dim() == 2 ? gate.unsqueeze(-1) : gate;
+  TORCH_CHECK(log_gate.dim() == 3 && log_gate.size(0) == N &&
+                  (log_gate.size(2) == K || log_gate.size(2) == 1),
+              "[gated_scan] log_gate: expected [", N, ", heads], [", N, ", heads, 1] or [", N,
+              ", heads, ", K, "], found ", gate.sizes());
+  const int64_t Hk = k.size(1), Hv = v.size(1), Hg = log_gate.size(1);
+  const int64_t Hs = state_heads == 0 ? std::max({Hk, Hv, Hg}) : state_heads;
+  check_heads(q.size(1), Hk, Hv, Hg, Hs);
+
+  const at::ScalarType dtype = accumulation_type(q.scalar_type());
+  if (initial.has_value() && initial->defined()) {
+    check_input("initial_state", *initial, q);
+    check_shape(kOp, "initial_state", *initial, {segments.count(), Hs, K, V});
+    initial_state = initial->to(dtype);
+  } else {
+    initial_state = at::zeros({segments.count(), Hs, K, V}, q.options().dtype(dtype));
+  }
+}
+
+}  // namespace tigon

@@ -1,0 +1,100 @@
+#include "ops/liger_attention/liger_attention.h"
+
+#include <ATen/Functions.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <torch/library.h>
+
+#include <tuple>
+
+#include "ops/checks.h"
+#include "ops/gated_scan/gated_scan.h"
+#include "ops/rope/rope.h"
+#include "ops/window_attention/window_attention.h"
+
+namespace tigon {
+namespace {
+
+// Only what the parts cannot know: rope, window_attention and gated_scan check their own arguments.
+void check_liger_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                           const at::Tensor& key_positions, const LigerAttentionOptions& options) {
+  constexpr const char* kOp = "liger_attention";
+  check_floating(kOp, "q", q);
+  check_shape(kOp, "q", q, {kAnySize, kAnySize, kAnySize});
+  check_shape(kOp, "k", k, {kAnySize, kAnySize, q.size(2)});
+  check_shape(kOp, "v", v, {k.size(0), k.size(1), q.size(2)});
+  check_dtype(kOp, "k", k, q.scalar_type());
+  check_dtype(kOp, "v", v, q.scalar_type());
+  check_shape(kOp, "key_positions", key_positions, {k.size(0)});
+  TORCH_CHECK(options.window_keys > 0, "[liger_attention] window_keys: expected 1 or more, found ",
+              options.window_keys);
+  TORCH_CHECK(options.gate_normalizer > 0,
+              "[liger_attention] gate_normalizer: expected more than 0, found ",
+              options.gate_normalizer);
+  TORCH_CHECK(options.mix >= 0 && options.mix <= 1,
+              "[liger_attention] mix: expected from 0 to 1, found ", options.mix);
+}
+
+// The rows whose key has a query.
+at::Tensor select(const at::Tensor& x, const at::Tensor& rows) {
+  return rows.defined() ? x.index_select(0, rows) : x;
+}
+
+std::tuple<at::Tensor, at::Tensor> liger_attention_op(
+    const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& key_positions,
+    const at::Tensor& inverse_frequencies, const at::Tensor& cu_seqlens, int64_t window_keys,
+    double gate_normalizer, double mix, const std::optional<at::Tensor>& initial_state,
+    double rope_scale, const std::optional<at::Tensor>& key_cu_seqlens,
+    at::OptionalIntArrayRef lengths, at::OptionalIntArrayRef key_lengths) {
+  check_liger_attention(q, k, v, key_positions, {window_keys, gate_normalizer, mix, rope_scale});
+  const Segments segments = Segments::from_op_arguments(cu_seqlens, lengths, q.size(0));
+  const Segments key_segments =
+      Segments::keys_from_op_arguments(key_cu_seqlens, key_lengths, k.size(0), segments);
+
+  const at::Tensor rotated_k = rope(k, key_positions, inverse_frequencies, rope_scale);
+  const at::Tensor rows = query_rows(segments, key_segments);
+  const at::Tensor rotated_q =
+      rope(q, select(key_positions, rows), inverse_frequencies, rope_scale);
+  const at::Tensor near =
+      window_attention(rotated_q, rotated_k, v, segments, key_segments, {window_keys, 0, 0, false})
+          .out;
+
+  const at::ScalarType type = accumulation_type(q.scalar_type());
+  const at::Tensor new_k = select(k, rows).to(type);
+  const at::Tensor log_gate = at::log_sigmoid(new_k) / gate_normalizer;
+  const GatedScanResult far = gated_scan(q.softmax(-1, type), new_k.softmax(-1), select(v, rows),
+                                         log_gate, segments, initial_state);
+  return {at::lerp(near, far.out, mix), far.state};
+}
+
+}  // namespace
+
+LigerAttentionResult liger_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                     const at::Tensor& key_positions,
+                                     const at::Tensor& inverse_frequencies,
+                                     const Segments& segments, const Segments& key_segments,
+                                     const LigerAttentionOptions& options,
+                                     const std::optional<at::Tensor>& initial_state) {
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("tigon::liger_attention", "")
+                             .typed<decltype(liger_attention_op)>();
+  const auto [out, state] =
+      op.call(q, k, v, key_positions, inverse_frequencies, segments.cu_seqlens, options.window_keys,
+              options.gate_normalizer, options.mix, initial_state, options.rope_scale,
+              key_segments.cu_seqlens, segments.lengths, key_segments.lengths);
+  return {out, state};
+}
+
+TORCH_LIBRARY_FRAGMENT(tigon, m) {
+  m.def(
+      "liger_attention(Tensor q, Tensor k, Tensor v, Tensor key_positions, "
+      "Tensor inverse_frequencies, Tensor cu_seqlens, int window_keys=64, "
+      "float gate_normalizer=16, float mix=0.5, Tensor? initial_state=None, float rope_scale=1, "
+      "Tensor? key_cu_seqlens=None, int[]? lengths=None, int[]? key_lengths=None) "
+      "-> (Tensor out, Tensor state)");
+}
+
+TORCH_LIBRARY_IMPL(tigon, CompositeImplicitAutograd, m) {
+  m.impl("liger_attention", liger_attention_op);
+}
+
+}  // namespace tigon

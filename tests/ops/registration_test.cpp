@@ -1,0 +1,17 @@
+// Looks the ops up by name and includes no header of theirs: a library that lost its static
+// initialisers would be found here.
+#include <ATen/core/dispatch/Dispatcher.h>
+
+#include <string>
+
+#include "support/catch.h"
+
+TEST_CASE("every op is registered with the dispatcher", "[registration]") {
+  for (const std::string op : {"gated_scan", "liger_attention", "linear_cross_entropy",
+                               "lora_linear", "rms_norm", "rope", "swiglu", "window_attention"}) {
+    INFO("op " << op);
+    const auto handle = c10::Dispatcher::singleton().findSchema({"tigon::" + op, ""});
+    REQUIRE(handle.has_value());
+    CHECK(handle->hasKernelForDispatchKey(c10::DispatchKey::CompositeImplicitAutograd));
+  }
+}
