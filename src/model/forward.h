@@ -1,0 +1,44 @@
+// The forward pass: weights × mixer stack × batch (× state).
+#pragma once
+#include <filesystem>
+#include <optional>
+
+#include "model/batch.h"
+#include "model/mixer.h"
+#include "model/state.h"
+#include "model/weights.h"
+
+namespace tigon {
+
+/// Everything a forward pass shares across stacks.
+struct Model {
+  ModelConfig config;
+  ModelWeights weights;
+  Rotary rotary;
+  at::ScalarType compute_dtype = at::kFloat;
+  at::Device device = at::kCPU;
+};
+
+struct ForwardOptions {
+  bool use_adapters = true;
+  ModelState* state = nullptr;
+  // Given while training with dropout.
+  std::optional<at::Generator> dropout_generator = std::nullopt;
+  // Keep only layer inputs for the backward pass and run each layer again there: the same
+  // gradients, bit for bit. Not together with a state.
+  bool recompute_layers = false;
+};
+
+/// The hidden states after the final norm, [N, M] in compute_dtype. A token id outside the
+/// vocabulary throws Error naming its position; ids are checked on the host. With a state, the
+/// batch must have been made for it, and the state moves on.
+at::Tensor forward_hidden(const Model& model, const MixerStack& stack, const Batch& batch,
+                          const ForwardOptions& options = {});
+
+/// hidden [N, M] → logits [N, V] float32.
+at::Tensor logits_of(const Model& model, const at::Tensor& hidden);
+
+/// Builds a Model from a folder's config and weights.
+Model load_model(const std::filesystem::path& folder, at::ScalarType dtype, at::Device device);
+
+}  // namespace tigon

@@ -1,0 +1,130 @@
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include "core/error.h"
+#include "model/key_value_ring.h"
+#include "ops/gated_scan/gated_scan.h"
+#include "ops/liger_attention/liger_attention.h"
+
+namespace tigon {
+namespace {
+
+class LigerGlaState : public MixerState {
+ public:
+  LigerGlaState(const HeadShape& shape, int64_t window_keys, int64_t slots, at::ScalarType dtype,
+                at::Device device)
+      : ring_(shape, window_keys, /*sinks=*/0, slots, dtype, device),
+        matrices_(at::zeros({slots, shape.num_kv_heads, shape.head_dim, shape.head_dim},
+                            at::device(device).dtype(at::kFloat))) {}
+
+  std::vector<at::Tensor> tensors() const override {
+    std::vector<at::Tensor> all = ring_.tensors();
+    all.push_back(matrices_);
+    return all;
+  }
+
+  void reset(int64_t slot) override {
+    const at::NoGradGuard no_grad;
+    ring_.reset(slot);
+    matrices_.select(0, slot).zero_();
+  }
+
+  KeyValueRing& ring() { return ring_; }
+
+  /// The matrices [S, Hkv, D, D] of a batch's slots.
+  at::Tensor read(const MixerInput& input) const {
+    if (input.rings->holds_all_slots(matrices_.size(0))) return matrices_;
+    return matrices_.index_select(0, input.rings->slots());
+  }
+
+  void write(const MixerInput& input, const at::Tensor& matrices) {
+    const at::NoGradGuard no_grad;
+    if (input.rings->holds_all_slots(matrices_.size(0))) {
+      matrices_.copy_(matrices);
+    } else {
+      matrices_.index_copy_(0, input.rings->slots(), matrices);
+    }
+  }
+
+ private:
+  KeyValueRing ring_;
+  at::Tensor matrices_;  // [slots, Hkv, D, D] float32
+};
+
+class LigerGlaMixer : public Mixer {
+ public:
+  LigerGlaMixer(const HeadShape& shape, const LigerGlaMixerOptions& options)
+      : shape_(shape), options_(options) {}
+
+  at::Tensor forward(const MixerInput& input, MixerState* base_state) const override {
+    if (base_state == nullptr) {
+      return run(input, {input.k, input.v, input.batch.positions, input.batch.segments}, {}).out;
+    }
+    auto& state = static_cast<LigerGlaState&>(*base_state);
+    if (input.rings->is_single_step()) return step(input, state);
+    const LigerAttentionResult result =
+        run(input, state.ring().read_and_remember(input), state.read(input));
+    state.write(input, result.state);
+    return result.out;
+  }
+
+  std::unique_ptr<MixerState> make_state(int64_t slots, at::ScalarType dtype,
+                                         at::Device device) const override {
+    return std::make_unique<LigerGlaState>(shape_, options_.window_keys, slots, dtype, device);
+  }
+
+  std::string kind() const override { return "liger-gla"; }
+
+  std::string describe() const override {
+    return fmt::format("window of {} keys + gated recurrence (gate/{}, mix {})",
+                       options_.window_keys, options_.gate_normalizer, options_.mix);
+  }
+
+  std::shared_ptr<const Mixer> without_recurrence() const override {
+    return make_window_mixer(shape_, {.window_keys = options_.window_keys});
+  }
+
+ private:
+  LigerAttentionResult run(const MixerInput& input, const KeyValueRing::Seen& seen,
+                           const std::optional<at::Tensor>& initial_state) const {
+    return liger_attention(input.q, seen.k, seen.v, seen.positions,
+                           input.rotary.inverse_frequencies, input.batch.segments, seen.segments,
+                           {.window_keys = options_.window_keys,
+                            .gate_normalizer = options_.gate_normalizer,
+                            .mix = options_.mix},
+                           initial_state);
+  }
+
+  /// liger_attention for one token a segment, with the window read from the rings of all slots at
+  /// once.
+  at::Tensor step(const MixerInput& input, LigerGlaState& state) const {
+    const at::Tensor window = state.ring().step(input);
+    const at::Tensor q = input.q.softmax(-1, at::kFloat), k = input.k.softmax(-1, at::kFloat);
+    const at::Tensor log_gate = at::log_sigmoid(input.k.to(at::kFloat)) / options_.gate_normalizer;
+    const GatedScanResult scan =
+        gated_scan(q, k, input.v.to(at::kFloat), log_gate, input.batch.segments, state.read(input));
+    state.write(input, scan.state);
+    return window * (1 - options_.mix) + (scan.out * options_.mix).to(window.scalar_type());
+  }
+
+  HeadShape shape_;
+  LigerGlaMixerOptions options_;
+};
+
+}  // namespace
+
+std::shared_ptr<const Mixer> make_liger_gla_mixer(const HeadShape& shape,
+                                                  const LigerGlaMixerOptions& options) {
+  if (options.window_keys < 1) {
+    fail("liger-gla mixer: expected window_keys ≥ 1, found {}", options.window_keys);
+  }
+  if (!(options.gate_normalizer > 0)) {
+    fail("liger-gla mixer: expected gate_normalizer > 0, found {}", options.gate_normalizer);
+  }
+  if (!(options.mix >= 0 && options.mix <= 1)) {
+    fail("liger-gla mixer: expected mix from 0 to 1, found {}", options.mix);
+  }
+  return std::make_shared<LigerGlaMixer>(shape, options);
+}
+
+}  // namespace tigon

@@ -1,0 +1,95 @@
+// The part of a decoder layer that differs between a teacher and its students: q, k, v in, one
+// output per query head out.
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "model/batch.h"
+#include "model/ring_index.h"
+#include "model/rotary.h"
+
+namespace tigon {
+
+/// What a mixer remembers of each sequence, in slots. Counted in bytes from its live tensors.
+class MixerState {
+ public:
+  virtual ~MixerState() = default;
+  /// Every live tensor.
+  virtual std::vector<at::Tensor> tensors() const = 0;
+  /// Forgets a slot's sequence.
+  virtual void reset(int64_t slot) = 0;
+  /// Makes room for sequences of this many tokens; nothing to do for a state of constant size.
+  virtual void reserve(int64_t tokens) {}
+  int64_t bytes() const;
+};
+
+struct MixerInput {
+  at::Tensor hidden;  // [N, M] the attention input, after its norm
+  at::Tensor q;       // [N, H, D] before RoPE
+  at::Tensor k, v;    // [N, Hkv, D] before RoPE
+  const Batch& batch;
+  const Rotary& rotary;
+  RingIndexes* rings;  // shared by the layers of a forward pass; null without a state
+};
+
+class Mixer {
+ public:
+  virtual ~Mixer() = default;
+  /// → [N, H, D]. With a state (one that this mixer made), continues each segment from its slot and
+  /// leaves the slot after the segment's last token.
+  virtual at::Tensor forward(const MixerInput& input, MixerState* state) const = 0;
+  virtual std::unique_ptr<MixerState> make_state(int64_t slots, at::ScalarType dtype,
+                                                 at::Device device) const = 0;
+  /// "softmax", "window", "liger-gla".
+  virtual std::string kind() const = 0;
+  /// One line for people, e.g. "window of 64 keys + gated recurrence (gate/16, mix 0.5)".
+  virtual std::string describe() const = 0;
+  /// New parameters by name (under model.layers.N.self_attn.mixer.); most mixers have none.
+  virtual std::vector<std::pair<std::string, at::Tensor>> parameters() const { return {}; }
+  /// The same mixer with its recurrence switched off (its window alone); null if it has none.
+  virtual std::shared_ptr<const Mixer> without_recurrence() const { return nullptr; }
+};
+
+/// One mixer a layer.
+using MixerStack = std::vector<std::shared_ptr<const Mixer>>;
+
+/// Sizes a mixer is built for.
+struct HeadShape {
+  int64_t num_heads = 0;
+  int64_t num_kv_heads = 0;
+  int64_t head_dim = 0;
+};
+HeadShape head_shape(const ModelConfig& config);
+
+/// Causal softmax over all earlier keys (window_keys 0; its state is a cache of keys before RoPE
+/// and values that grows by doubling) or the teacher's own sliding window (its state is a ring).
+std::shared_ptr<const Mixer> make_softmax_mixer(const HeadShape& shape, int64_t window_keys = 0);
+
+struct WindowMixerOptions {
+  int64_t window_keys = 64;
+  int64_t sinks = 0;
+};
+/// Softmax over the last keys and the first `sinks`; its state is a ring of window_keys keys
+/// (before RoPE) and values, and the sinks.
+std::shared_ptr<const Mixer> make_window_mixer(const HeadShape& shape,
+                                               const WindowMixerOptions& options);
+
+struct LigerGlaMixerOptions {
+  int64_t window_keys = 64;
+  double gate_normalizer = 16;
+  double mix = 0.5;
+};
+/// Liger-GLA: (1 − mix) · window + mix · gated recurrence. Its state is the ring of the window and
+/// one float32 matrix [D, D] per KV head. Without the recurrence the window carries the whole
+/// output (mix = 0): the plain window mixer.
+std::shared_ptr<const Mixer> make_liger_gla_mixer(const HeadShape& shape,
+                                                  const LigerGlaMixerOptions& options);
+
+/// The teacher's own stack.
+MixerStack make_teacher_stack(const ModelConfig& config);
+
+}  // namespace tigon
