@@ -1,0 +1,212 @@
+#include "linearize/plan.h"
+
+#include <algorithm>
+#include <array>
+#include <filesystem>
+#include <string_view>
+
+#include "embedded/recipes.h"
+
+namespace tigon {
+namespace {
+
+// Named in the plan of the project, not built yet.
+constexpr std::array<std::string_view, 6> kLaterRecipes = {"liger-hgrn2", "liger-gsa",    "supra",
+                                                           "lolcats",     "window-sinks", "tigon"};
+constexpr std::array<std::string_view, 6> kPlanKeys = {
+    "window_keys", "gate_source", "gate_pool", "gate_normalizer", "mix", "hybrid"};
+
+std::string recipe_file(const std::string& recipe) {
+  return recipe + ".yaml";
+}
+
+bool is_recipe(const std::string& name) {
+  return !embedded::recipes(recipe_file(name)).empty();
+}
+
+std::string list_recipes() {
+  std::string list;
+  for (const std::string_view file : embedded::recipes_names()) {
+    list += list.empty() ? "" : ", ";
+    list += file.substr(0, file.rfind(".yaml"));
+  }
+  return list;
+}
+
+/// Why a name is not a recipe.
+std::string refusal(const std::string& name) {
+  if (std::ranges::find(kLaterRecipes, name) != kLaterRecipes.end()) {
+    return fmt::format("recipe \"{}\" is not supported yet; there are {}", name, list_recipes());
+  }
+  return fmt::format("expected a recipe ({}), found \"{}\"", list_recipes(), name);
+}
+
+void read_hybrid(ConfigReader reader, Plan& plan) {
+  plan.hybrid_every = reader.integer("every", 0, at_least(0));
+  plan.softmax_layers = reader.integers("layers", {}, at_least(0));
+  if (plan.hybrid_every == 1) {
+    reader.problem("every", "expected 0 (no softmax layer) or at least 2, found 1");
+  }
+  if (plan.hybrid_every > 0 && !plan.softmax_layers.empty()) {
+    reader.problem("layers", "expected either every or layers, found both");
+  }
+  std::ranges::sort(plan.softmax_layers);
+  const auto repeated = std::ranges::adjacent_find(plan.softmax_layers);
+  if (repeated != plan.softmax_layers.end()) {
+    reader.problem("layers", fmt::format("layer {} is listed twice", *repeated));
+  }
+}
+
+/// The keys that a recipe uses, all of them required.
+Plan read_keys(ConfigReader& reader, const std::string& recipe) {
+  Plan plan;
+  plan.recipe = recipe;
+  if (recipe == "none") return plan;
+  plan.window_keys = reader.integer("window_keys", between(1, 1 << 20));
+  if (recipe == "liger-gla") {
+    plan.gate_source = reader.choice("gate_source", {"k"});
+    plan.gate_pool = reader.choice("gate_pool", {"none"});
+    plan.gate_normalizer = reader.number("gate_normalizer", above(0));
+    plan.mix = reader.number("mix", between(0, 1));
+  }
+  read_hybrid(reader.section("hybrid"), plan);
+  return plan;
+}
+
+/// Records why a recipe cannot be read (an empty name already is a problem of its own). The other
+/// keys then count as known: one mistake gives one problem.
+void refuse(ConfigReader& reader, const std::string& recipe) {
+  if (!recipe.empty()) reader.problem("recipe", refusal(recipe));
+  for (const std::string_view key : kPlanKeys) {
+    if (key != "hybrid") {
+      reader.has(key);
+      continue;
+    }
+    ConfigReader hybrid = reader.section(key);
+    hybrid.has("every");
+    hybrid.has("layers");
+  }
+}
+
+/// The layers that keep softmax attention, as flags.
+std::vector<bool> softmax_flags(const Plan& plan, int64_t num_layers) {
+  std::vector<bool> is_softmax(num_layers, false);
+  for (const int64_t layer : plan.softmax_layers) {
+    if (layer >= num_layers) {
+      throw UsageError(
+          fmt::format("hybrid.layers: expected layers below {}, found {}", num_layers, layer));
+    }
+    is_softmax[layer] = true;
+  }
+  if (plan.hybrid_every > num_layers) {
+    throw UsageError(fmt::format("hybrid.every: expected at most the model's {} layers, found {}",
+                                 num_layers, plan.hybrid_every));
+  }
+  if (plan.hybrid_every > 0) {
+    for (int64_t layer = plan.hybrid_every - 1; layer < num_layers; layer += plan.hybrid_every) {
+      is_softmax[layer] = true;
+    }
+  }
+  if (std::ranges::find(is_softmax, false) == is_softmax.end()) {
+    throw UsageError(
+        "hybrid.layers: every layer would keep softmax attention; recipe none says so");
+  }
+  return is_softmax;
+}
+
+}  // namespace
+
+Plan read_plan(ConfigReader& reader) {
+  const std::string recipe = reader.text("recipe", "none");
+  if (!is_recipe(recipe)) {
+    refuse(reader, recipe);
+    return {};
+  }
+  const std::string file = recipe_file(recipe);
+  reader.inherit(std::string(embedded::recipes(file)), "configs/recipes/" + file);
+  return read_keys(reader, recipe);
+}
+
+Plan load_plan(const std::string& name_or_yaml, const std::vector<std::string>& overrides) {
+  const std::filesystem::path path = name_or_yaml;
+  const bool is_yaml = path.extension() == ".yaml" || path.extension() == ".yml";
+  if (!is_recipe(name_or_yaml) && !is_yaml) {
+    throw UsageError("--recipe: " + refusal(name_or_yaml) + ", or a YAML file that holds a plan");
+  }
+  ConfigReader reader = is_yaml ? ConfigReader::from_file(path, overrides)
+                                : ConfigReader::from_text("recipe: " + name_or_yaml,
+                                                          "recipe " + name_or_yaml, overrides);
+  Plan plan = read_plan(reader);
+  reader.finish();
+  return plan;
+}
+
+Json plan_to_json(const Plan& plan) {
+  Json json;
+  json["recipe"] = plan.recipe;
+  if (plan.is_teacher()) return json;
+  json["window_keys"] = plan.window_keys;
+  if (plan.recipe == "liger-gla") {
+    json["gate_source"] = plan.gate_source;
+    json["gate_pool"] = plan.gate_pool;
+    json["gate_normalizer"] = plan.gate_normalizer;
+    json["mix"] = plan.mix;
+  }
+  json["hybrid"] = {{"every", plan.hybrid_every}, {"layers", plan.softmax_layers}};
+  return json;
+}
+
+Plan plan_from_json(const Json& json, const std::string& source_name) {
+  if (!json.is_object()) {
+    fail("{}: expected an object that describes the mixers, found {}", source_name,
+         json.type_name());
+  }
+  try {
+    // JSON is YAML, so the strict reader serves here too.
+    ConfigReader reader = ConfigReader::from_text(json.dump(), source_name);
+    const std::string recipe = reader.text("recipe");
+    Plan plan;
+    if (is_recipe(recipe)) {
+      plan = read_keys(reader, recipe);
+    } else {
+      refuse(reader, recipe);
+    }
+    reader.finish();
+    return plan;
+  } catch (const UsageError& error) {
+    // The file came with a model: it is data, not a command line.
+    throw Error(error.what());
+  }
+}
+
+MixerStack build_stack(const Plan& plan, const ModelConfig& config) {
+  MixerStack stack = make_teacher_stack(config);
+  if (plan.is_teacher()) return stack;
+  const HeadShape shape = head_shape(config);
+  const std::vector<bool> is_softmax = softmax_flags(plan, config.num_layers);
+  const std::shared_ptr<const Mixer> mixer =
+      plan.recipe == "window"
+          ? make_window_mixer(shape, {.window_keys = plan.window_keys})
+          : make_liger_gla_mixer(shape, {.window_keys = plan.window_keys,
+                                         .gate_normalizer = plan.gate_normalizer,
+                                         .mix = plan.mix});
+  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
+    if (!is_softmax[layer]) stack[layer] = mixer;
+  }
+  return stack;
+}
+
+MixerStack window_only_stack(const ModelConfig& config, int64_t window_keys) {
+  return MixerStack(config.num_layers,
+                    make_window_mixer(head_shape(config), {.window_keys = window_keys}));
+}
+
+MixerStack without_recurrence(const MixerStack& stack) {
+  MixerStack windows = stack;
+  for (auto& mixer : windows) {
+    if (auto window = mixer->without_recurrence()) mixer = window;
+  }
+  return windows;
+}
+
+}  // namespace tigon

@@ -1,0 +1,46 @@
+// A recipe as data: which mixer each layer gets, with every number spelled out.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "core/config_reader.h"
+#include "io/json_file.h"
+#include "model/mixer.h"
+
+namespace tigon {
+
+struct Plan {
+  std::string recipe = "none";  // none | window | liger-gla (others come later, refused by name)
+  int64_t window_keys = 64;
+  double gate_normalizer = 16;
+  double mix = 0.5;
+  std::string gate_source = "k";   // k: before RoPE
+  std::string gate_pool = "none";  // the paper's pooling is the identity here
+  int64_t hybrid_every = 0;        // hybrid.every: 8 = seven linearized layers, then one softmax;
+                                   // 0: all layers linearized
+  std::vector<int64_t> softmax_layers = {};  // hybrid.layers: or these layers by number, ascending
+
+  bool is_teacher() const { return recipe == "none"; }
+  bool operator==(const Plan&) const = default;
+};
+
+/// Reads a `linearize:` section: `recipe: NAME` (defaults from configs/recipes/NAME.yaml) and any
+/// key that overrides it. Only keys that the recipe uses are known.
+Plan read_plan(ConfigReader& reader);
+/// A recipe by name, or a YAML file that holds a plan. Throws UsageError if it is neither.
+Plan load_plan(const std::string& name_or_yaml, const std::vector<std::string>& overrides = {});
+/// For config.json's `linearize` block and linearize.json: exactly the keys that the recipe uses.
+Json plan_to_json(const Plan& plan);
+/// The reverse, as strict: unknown and missing keys and wrong values throw Error naming
+/// `source_name`.
+Plan plan_from_json(const Json& json, const std::string& source_name);
+
+/// The stack a plan describes; layers that stay softmax get the teacher's mixer. Throws UsageError
+/// if the plan does not fit the model.
+MixerStack build_stack(const Plan& plan, const ModelConfig& config);
+/// The window-only baseline of `recovered`: this many keys in every layer.
+MixerStack window_only_stack(const ModelConfig& config, int64_t window_keys);
+/// The stack with every recurrence switched off; layers without one stay as they are.
+MixerStack without_recurrence(const MixerStack& stack);
+
+}  // namespace tigon

@@ -1,0 +1,186 @@
+#include "linearize/plan.h"
+
+#include <filesystem>
+
+#include "support/catch.h"
+#include "support/refusal.h"
+#include "support/temporary_folder.h"
+#include "support/tiny_model.h"
+
+using namespace tigon;
+using namespace tigon::testing;
+
+namespace {
+
+std::vector<std::string> kinds(const MixerStack& stack) {
+  std::vector<std::string> found;
+  for (const auto& mixer : stack) found.push_back(mixer->kind());
+  return found;
+}
+
+void check_plan_refused(const std::string& recipe, const std::vector<std::string>& overrides,
+                        const std::string& text) {
+  check_refused<UsageError>([&] { load_plan(recipe, overrides); }, text);
+}
+
+}  // namespace
+
+TEST_CASE("recipes carry the published numbers", "[plan]") {
+  const Plan liger = load_plan("liger-gla");
+  CHECK(liger.recipe == "liger-gla");
+  CHECK(liger.window_keys == 64);
+  CHECK(liger.gate_source == "k");
+  CHECK(liger.gate_pool == "none");
+  CHECK(liger.gate_normalizer == 16);
+  CHECK(liger.mix == 0.5);
+  CHECK(liger.hybrid_every == 0);
+  CHECK(liger.softmax_layers.empty());
+  CHECK(load_plan("window").window_keys == 64);
+  CHECK(load_plan("none").is_teacher());
+}
+
+TEST_CASE("keys of a recipe can be overridden by name", "[plan]") {
+  const Plan plan =
+      load_plan("liger-gla", {"window_keys=65", "mix=0.25", "gate_normalizer=8", "hybrid.every=8"});
+  CHECK(plan.window_keys == 65);
+  CHECK(plan.mix == 0.25);
+  CHECK(plan.gate_normalizer == 8);
+  CHECK(plan.hybrid_every == 8);
+  CHECK(load_plan("window", {"hybrid.layers=[3, 1]"}).softmax_layers == std::vector<int64_t>{1, 3});
+}
+
+TEST_CASE("a plan is read from a YAML file", "[plan]") {
+  const TemporaryFolder folder;
+  const auto path = folder.write("mine.yaml", "recipe: window\nwindow_keys: 128\n");
+  const Plan plan = load_plan(path.string());
+  CHECK(plan.recipe == "window");
+  CHECK(plan.window_keys == 128);
+  const auto wrong = folder.write("wrong.yaml", "recipe: window\nwindow_kys: 128\n");
+  check_plan_refused(wrong.string(), {}, "line 2");
+  check_plan_refused(wrong.string(), {}, "window_keys?");
+}
+
+TEST_CASE("a section without a recipe is the teacher's plan", "[plan]") {
+  ConfigReader reader = ConfigReader::from_text("{}", "config");
+  CHECK(read_plan(reader).is_teacher());
+  reader.finish();
+}
+
+TEST_CASE("every recipe file of the project is embedded and readable", "[plan]") {
+  int count = 0;
+  for (const auto& entry :
+       std::filesystem::directory_iterator(TIGON_SOURCE_FOLDER "/configs/recipes")) {
+    const std::string name = entry.path().stem().string();
+    INFO(name);
+    CHECK(load_plan(name) == load_plan(entry.path().string()));
+    CHECK(load_plan(name).recipe == name);
+    ++count;
+  }
+  CHECK(count == 3);
+}
+
+TEST_CASE("recipes that are not there yet are refused by name, unknown ones with the list",
+          "[plan]") {
+  for (const std::string name :
+       {"liger-hgrn2", "liger-gsa", "supra", "lolcats", "window-sinks", "tigon"}) {
+    check_plan_refused(name, {}, "recipe \"" + name + "\" is not supported yet");
+  }
+  check_plan_refused("linger-gla", {}, "none, window, liger-gla");
+  check_plan_refused("linger-gla", {}, "found \"linger-gla\"");
+  ConfigReader reader = ConfigReader::from_text("recipe: supra\nwindow_keys: 5\n", "config");
+  CHECK(read_plan(reader).is_teacher());
+  // One mistake, one problem: the other keys are not reported as unknown.
+  check_refused<ConfigError>([&] { reader.finish(); }, "config: 1 problem");
+}
+
+TEST_CASE("values that do not exist are refused", "[plan]") {
+  check_plan_refused("liger-gla", {"gate_source=q"}, "gate_source");
+  check_plan_refused("liger-gla", {"gate_pool=mean"}, "gate_pool");
+  check_plan_refused("liger-gla", {"mix=1.5"}, "mix");
+  check_plan_refused("liger-gla", {"gate_normalizer=0"}, "gate_normalizer");
+  check_plan_refused("liger-gla", {"window_keys=0"}, "window_keys");
+  check_plan_refused("window", {"mix=0.5"}, "mix");
+  check_plan_refused("none", {"window_keys=64"}, "window_keys");
+  check_plan_refused("window", {"hybrid.every=1"}, "expected 0 (no softmax layer) or at least 2");
+  check_plan_refused("window", {"hybrid.every=2", "hybrid.layers=[1]"},
+                     "expected either every or layers, found both");
+  check_plan_refused("window", {"hybrid.layers=[1, 1]"}, "layer 1 is listed twice");
+  check_plan_refused("window", {"hybrid.layers=[-1]"}, "hybrid.layers");
+}
+
+TEST_CASE("a plan survives JSON", "[plan]") {
+  for (const Plan& plan :
+       {load_plan("none"), load_plan("window", {"hybrid.layers=[0]"}),
+        load_plan("liger-gla", {"mix=0.1", "gate_normalizer=3.7", "hybrid.every=3"})}) {
+    CHECK(plan_from_json(plan_to_json(plan), "test") == plan);
+    // Through text too: numbers keep every digit.
+    CHECK(plan_from_json(Json::parse(plan_to_json(plan).dump(2)), "test") == plan);
+  }
+}
+
+TEST_CASE("a broken linearize block is an error that names its source", "[plan]") {
+  const auto refused = [](const Json& json, const std::string& text) {
+    check_refused<Error>([&] { plan_from_json(json, "DIR/config.json linearize"); }, text);
+    check_refused<Error>([&] { plan_from_json(json, "DIR/config.json linearize"); },
+                         "DIR/config.json linearize");
+    // Data, not usage: the program exits 1.
+    CHECK_THROWS_AS(plan_from_json(json, "x"), Error);
+    bool is_usage = false;
+    try {
+      plan_from_json(json, "x");
+    } catch (const UsageError&) {
+      is_usage = true;
+    } catch (const Error&) {
+    }
+    CHECK_FALSE(is_usage);
+  };
+  const Json good = plan_to_json(load_plan("liger-gla"));
+  refused(Json::array(), "expected an object");
+  refused("liger-gla", "expected an object");
+  refused(Json::object(), "recipe");
+  Json json = good;
+  json["recipe"] = "supra";
+  refused(json, "not supported yet");
+  json = good;
+  json["window_keys"] = "many";
+  refused(json, "window_keys");
+  json = good;
+  json.erase("mix");
+  refused(json, "mix");
+  json = good;
+  json["sinks"] = 4;
+  refused(json, "sinks");
+  json = good;
+  json["hybrid"]["every"] = -3;
+  refused(json, "every");
+}
+
+TEST_CASE("hybrids keep the softmax layers a plan names", "[plan]") {
+  const ModelConfig config = tiny_config(/*num_layers=*/7);
+  CHECK(kinds(build_stack(load_plan("none"), config)) == std::vector<std::string>(7, "softmax"));
+  CHECK(kinds(build_stack(load_plan("window"), config)) == std::vector<std::string>(7, "window"));
+  CHECK(kinds(build_stack(load_plan("liger-gla", {"hybrid.every=3"}), config)) ==
+        std::vector<std::string>{"liger-gla", "liger-gla", "softmax", "liger-gla", "liger-gla",
+                                 "softmax", "liger-gla"});
+  CHECK(kinds(build_stack(load_plan("window", {"hybrid.layers=[0, 6]"}), config)) ==
+        std::vector<std::string>{"softmax", "window", "window", "window", "window", "window",
+                                 "softmax"});
+}
+
+TEST_CASE("a plan that does not fit the model is refused", "[plan]") {
+  const ModelConfig config = tiny_config(/*num_layers=*/2);
+  const auto refused = [&](const std::string& override, const std::string& text) {
+    check_refused<UsageError>([&] { build_stack(load_plan("window", {override}), config); }, text);
+  };
+  refused("hybrid.layers=[2]", "expected layers below 2, found 2");
+  refused("hybrid.every=8", "expected at most the model's 2 layers, found 8");
+  refused("hybrid.layers=[0, 1]", "every layer would keep softmax attention");
+}
+
+TEST_CASE("baselines are other stacks over the same weights", "[plan]") {
+  const ModelConfig config = tiny_config(/*num_layers=*/4);
+  CHECK(kinds(window_only_stack(config, 64)) == std::vector<std::string>(4, "window"));
+  const MixerStack stack = build_stack(load_plan("liger-gla", {"hybrid.every=4"}), config);
+  CHECK(kinds(without_recurrence(stack)) ==
+        std::vector<std::string>{"window", "window", "window", "softmax"});
+}
