@@ -1,0 +1,20 @@
+#include "export/hf_config.h"
+
+namespace tigon {
+
+Json exported_config(const LoadedModel& loaded, DType dtype) {
+  const ModelConfig& base = loaded.model.config;
+  Json config = base.raw.is_object() ? base.raw : llama_config_json(base);
+  // Newer files say "dtype" for what older ones call "torch_dtype".
+  config[config.contains("torch_dtype") ? "torch_dtype" : "dtype"] = dtype_name(dtype);
+  if (loaded.plan.is_teacher()) return config;
+  config["model_type"] = "tigon";
+  config["base_model_type"] = base.model_type;
+  config["architectures"] = Json::array({"TigonForCausalLM"});
+  config["auto_map"] = {{"AutoConfig", "configuration_tigon.TigonConfig"},
+                        {"AutoModelForCausalLM", "modeling_tigon.TigonForCausalLM"}};
+  config["linearize"] = plan_to_json(loaded.plan);
+  return config;
+}
+
+}  // namespace tigon

@@ -1,0 +1,87 @@
+"""Configuration of a model that tigon linearized: its base model's, and a `linearize` block.
+
+The block says which mixer each layer has, with every number (see modeling_tigon.py):
+  recipe           "window" or "liger-gla"
+  window_keys      keys a token sees, itself included
+  gate_normalizer  (liger-gla) log decay = logsigmoid(k) / gate_normalizer
+  mix              (liger-gla) the recurrence's share of the output
+  hybrid           {"every": n, "layers": [...]}: layers that keep softmax attention
+"""
+
+from transformers import PretrainedConfig
+
+
+class TigonConfig(PretrainedConfig):
+    model_type = "tigon"
+    keys_to_ignore_at_inference = ["past_key_values"]
+
+    def __init__(
+        self,
+        base_model_type="llama",
+        linearize=None,
+        vocab_size=32000,
+        hidden_size=4096,
+        intermediate_size=11008,
+        num_hidden_layers=32,
+        num_attention_heads=32,
+        num_key_value_heads=None,
+        head_dim=None,
+        max_position_embeddings=2048,
+        initializer_range=0.02,
+        rms_norm_eps=1e-6,
+        rope_theta=None,
+        rope_scaling=None,
+        rope_parameters=None,
+        use_cache=True,
+        pad_token_id=None,
+        bos_token_id=1,
+        eos_token_id=2,
+        tie_word_embeddings=False,
+        **kwargs,
+    ):
+        self.base_model_type = base_model_type
+        self.linearize = linearize
+        self.vocab_size = vocab_size
+        self.hidden_size = hidden_size
+        self.intermediate_size = intermediate_size
+        self.num_hidden_layers = num_hidden_layers
+        self.num_attention_heads = num_attention_heads
+        self.num_key_value_heads = num_key_value_heads or num_attention_heads
+        self.head_dim = head_dim or hidden_size // num_attention_heads
+        self.max_position_embeddings = max_position_embeddings
+        self.initializer_range = initializer_range
+        self.rms_norm_eps = rms_norm_eps
+        self.rope_parameters = _rope_parameters(rope_parameters, rope_scaling, rope_theta)
+        self.use_cache = use_cache
+        super().__init__(
+            pad_token_id=pad_token_id,
+            bos_token_id=bos_token_id,
+            eos_token_id=eos_token_id,
+            tie_word_embeddings=tie_word_embeddings,
+            **kwargs,
+        )
+
+    def mixer_of_layer(self, layer):
+        """"softmax", "window" or "liger-gla"."""
+        if self.linearize is None:
+            raise ValueError("config.json: expected a `linearize` block, found none")
+        recipe = self.linearize["recipe"]
+        if recipe not in ("window", "liger-gla"):
+            raise ValueError(f"config.json: linearize.recipe: expected window or liger-gla, found {recipe}")
+        every = self.linearize["hybrid"]["every"]
+        is_softmax = layer in self.linearize["hybrid"]["layers"]
+        if every > 0 and (layer + 1) % every == 0:
+            is_softmax = True
+        return "softmax" if is_softmax else recipe
+
+
+def _rope_parameters(rope_parameters, rope_scaling, rope_theta):
+    """One form from the two that config.json files have: {"rope_type", "rope_theta", …}."""
+    merged = {"rope_type": "default", "rope_theta": 10000.0}
+    for source in (rope_scaling, rope_parameters):
+        merged.update(source or {})
+    if rope_theta is not None:
+        merged["rope_theta"] = rope_theta
+    if "type" in merged:  # the oldest spelling
+        merged["rope_type"] = merged.pop("type")
+    return merged
