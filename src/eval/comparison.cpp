@@ -1,0 +1,135 @@
+#include "eval/comparison.h"
+
+#include <algorithm>
+#include <map>
+
+#include "core/error.h"
+#include "core/table.h"
+
+namespace tigon {
+namespace {
+
+/// Everything that decides a loss over given rows: the weights, the adapters, and each layer's
+/// mixer.
+std::string identity(const Model& model, const MixerStack& stack, bool use_adapters) {
+  bool has_adapters = false;
+  visit_linears(model.weights, [&](const std::string&, const Linear& linear) {
+    has_adapters = has_adapters || linear.adapter.has_value();
+  });
+  std::string text =
+      fmt::format("{} {}", fmt::ptr(&model), use_adapters && has_adapters ? "adapted" : "plain");
+  for (const auto& mixer : stack) text += "\n" + mixer->describe();
+  return text;
+}
+
+/// Evaluates models, equal ones once.
+class Evaluator {
+ public:
+  Evaluator(const RowSet& rows, int64_t rows_per_batch)
+      : rows_(rows), rows_per_batch_(rows_per_batch) {}
+
+  LossResult loss(const Model& model, const MixerStack& stack, bool use_adapters,
+                  const std::string& title) {
+    const std::string key = identity(model, stack, use_adapters);
+    const auto found = known_.find(key);
+    if (found != known_.end()) return found->second;
+    const LossResult result =
+        evaluate_loss(model, stack, rows_, rows_per_batch_, use_adapters, title);
+    return known_.emplace(key, result).first->second;
+  }
+
+ private:
+  const RowSet& rows_;
+  int64_t rows_per_batch_;
+  std::map<std::string, LossResult> known_;
+};
+
+void check_same_shape(const ModelConfig& student, const ModelConfig& teacher) {
+  const auto check = [](const char* name, int64_t of_student, int64_t of_teacher) {
+    if (of_student != of_teacher) {
+      fail("the teacher does not fit the model: {}: expected {}, found {}", name, of_student,
+           of_teacher);
+    }
+  };
+  check("vocab_size", student.vocab_size, teacher.vocab_size);
+  check("num_hidden_layers", student.num_layers, teacher.num_layers);
+  check("num_attention_heads", student.num_heads, teacher.num_heads);
+  check("num_key_value_heads", student.num_kv_heads, teacher.num_kv_heads);
+  check("head_dim", student.head_dim, teacher.head_dim);
+}
+
+std::optional<double> share(double baseline, double teacher, double loss) {
+  if (baseline <= teacher) return std::nullopt;
+  return recovered_share(baseline, teacher, loss);
+}
+
+Json share_to_json(const std::optional<double>& share) {
+  return share ? Json(*share) : Json();
+}
+
+std::string share_to_text(const std::optional<double>& share) {
+  return share ? fmt::format("{:.1f} %", 100 * *share) : "-";
+}
+
+}  // namespace
+
+const ComparisonRow& Comparison::at(const std::string& name) const {
+  const auto found = std::ranges::find(rows, name, &ComparisonRow::name);
+  if (found == rows.end()) fail("the comparison has no line '{}'", name);
+  return *found;
+}
+
+Comparison compare(const LoadedModel& student, const Model& teacher, const RowSet& rows,
+                   int64_t rows_per_batch) {
+  check_same_shape(student.model.config, teacher.config);
+  const ModelConfig& config = teacher.config;
+  const MixerStack own_windows = without_recurrence(student.stack);
+  Evaluator evaluator(rows, rows_per_batch);
+  const auto baseline = [&](const std::string& name, const MixerStack& stack) {
+    return ComparisonRow{name, evaluator.loss(teacher, stack, /*use_adapters=*/false, name)};
+  };
+  const auto of_student = [&](const std::string& name, const MixerStack& stack) {
+    return ComparisonRow{name, evaluator.loss(student.model, stack, /*use_adapters=*/true, name)};
+  };
+  Comparison comparison;
+  comparison.rows = {baseline("teacher", make_teacher_stack(config)),
+                     baseline("window_only", window_only_stack(config, kBaselineWindowKeys)),
+                     baseline("own_window", own_windows),
+                     baseline("converted", student.stack),
+                     of_student("trained", student.stack),
+                     of_student("branch_off", own_windows)};
+  const double teacher_loss = comparison.at("teacher").result.nats_per_token;
+  const double window_loss = comparison.at("window_only").result.nats_per_token;
+  const double own_window_loss = comparison.at("own_window").result.nats_per_token;
+  for (ComparisonRow& row : comparison.rows) {
+    row.recovered = share(window_loss, teacher_loss, row.result.nats_per_token);
+    row.over_own_window = share(own_window_loss, teacher_loss, row.result.nats_per_token);
+  }
+  return comparison;
+}
+
+Json comparison_to_json(const Comparison& comparison) {
+  Json json = Json::object();
+  for (const ComparisonRow& row : comparison.rows) {
+    json[row.name] = {{"nats_per_token", row.result.nats_per_token},
+                      {"perplexity", row.result.perplexity},
+                      {"tokens", row.result.tokens},
+                      {"recovered", share_to_json(row.recovered)},
+                      {"over_own_window", share_to_json(row.over_own_window)}};
+  }
+  return json;
+}
+
+std::string comparison_to_text(const Comparison& comparison) {
+  std::vector<std::vector<std::string>> lines;
+  for (const ComparisonRow& row : comparison.rows) {
+    std::string name = row.name;
+    std::ranges::replace(name, '_', ' ');
+    lines.push_back({name, fmt::format("{:.4f}", row.result.nats_per_token),
+                     fmt::format("{:.3f}", row.result.perplexity), share_to_text(row.recovered),
+                     share_to_text(row.over_own_window)});
+  }
+  return format_table({"", "nats/token", "perplexity", "recovered", "over own window"}, lines);
+}
+
+}  // namespace tigon

@@ -1,0 +1,49 @@
+// The table every linearized model is judged by.
+#pragma once
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "eval/perplexity.h"
+#include "linearize/convert.h"
+
+namespace tigon {
+
+/// Keys of the window-only student that `recovered` is measured against.
+inline constexpr int64_t kBaselineWindowKeys = 64;
+
+/// One line of the table. Names, in order:
+///   teacher      the teacher as it is
+///   window_only  the teacher's weights, a window of 64 keys in every layer, untrained
+///   own_window   the teacher's weights, the student's own windows without recurrence, untrained
+///   converted    the teacher's weights, the student's mixers, untrained
+///   trained      the student as it stands, adapters on
+///   branch_off   the student with its recurrence switched off
+struct ComparisonRow {
+  std::string name;
+  LossResult result;
+  // Shares of the way from a baseline's loss to the teacher's; none where the baseline is not worse
+  // than the teacher.
+  std::optional<double> recovered;        // from window_only
+  std::optional<double> over_own_window;  // from own_window
+};
+
+struct Comparison {
+  std::vector<ComparisonRow> rows;
+
+  /// Throws Error for a name that is not in the table.
+  const ComparisonRow& at(const std::string& name) const;
+};
+
+/// Evaluates all six; those that are the same model (a window student's own_window and converted,
+/// say) are evaluated once. `teacher` may be the student's own Model where the student is the
+/// teacher with an adapter: the baselines run with adapters off.
+Comparison compare(const LoadedModel& student, const Model& teacher, const RowSet& rows,
+                   int64_t rows_per_batch);
+
+/// {"teacher": {"nats_per_token", "perplexity", "tokens", "recovered", "over_own_window"}, …}; a
+/// share that does not exist is null.
+Json comparison_to_json(const Comparison& comparison);
+std::string comparison_to_text(const Comparison& comparison);
+
+}  // namespace tigon

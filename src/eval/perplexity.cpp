@@ -1,0 +1,74 @@
+#include "eval/perplexity.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/error.h"
+#include "core/progress.h"
+#include "ops/linear_cross_entropy/linear_cross_entropy.h"
+
+namespace tigon {
+namespace {
+
+/// Rows first … first + count − 1, laid end to end.
+Batch batch_of_rows(const RowSet& rows, int64_t first, int64_t count, at::Device device) {
+  std::vector<int64_t> tokens, segment_lengths;
+  for (int64_t i = first; i < first + count; ++i) {
+    const Row row = rows.row(i);
+    tokens.insert(tokens.end(), row.tokens.begin(), row.tokens.end());
+    segment_lengths.insert(segment_lengths.end(), row.segment_lengths.begin(),
+                           row.segment_lengths.end());
+  }
+  return make_batch(std::move(tokens), std::move(segment_lengths), device);
+}
+
+int64_t count_predictions(const Batch& batch) {
+  int64_t count = 0;
+  for (const int64_t length : batch.segments.lengths) count += std::max<int64_t>(length - 1, 0);
+  return count;
+}
+
+double summed_loss(const Model& model, const MixerStack& stack, const Batch& batch,
+                   bool use_adapters) {
+  const at::Tensor hidden = forward_hidden(model, stack, batch, {.use_adapters = use_adapters});
+  const at::Tensor head = model.weights.lm_head.to(hidden.scalar_type());
+  return token_negative_log_likelihood(hidden, head, next_token_targets(batch))
+      .sum(at::kDouble)
+      .item<double>();
+}
+
+}  // namespace
+
+LossResult evaluate_loss(const Model& model, const MixerStack& stack, const RowSet& rows,
+                         int64_t rows_per_batch, bool use_adapters, const std::string& title) {
+  if (rows_per_batch < 1) {
+    throw UsageError(fmt::format("rows in a batch: expected at least 1, found {}", rows_per_batch));
+  }
+  const at::NoGradGuard no_grad;
+  Progress progress(title, rows.size(), "rows");
+  double sum = 0;
+  LossResult result;
+  for (int64_t first = 0; first < rows.size(); first += rows_per_batch) {
+    const int64_t count = std::min(rows_per_batch, rows.size() - first);
+    const Batch batch = batch_of_rows(rows, first, count, model.device);
+    sum += summed_loss(model, stack, batch, use_adapters);
+    result.tokens += count_predictions(batch);
+    progress.update(first + count, fmt::format("loss {:.4f}", sum / double(result.tokens)));
+  }
+  progress.finish();
+  if (result.tokens == 0) fail("{}: the rows hold nothing to predict", title);
+  result.nats_per_token = sum / static_cast<double>(result.tokens);
+  result.perplexity = std::exp(result.nats_per_token);
+  if (!std::isfinite(result.nats_per_token)) {
+    fail("{}: expected a finite loss, found {}", title, result.nats_per_token);
+  }
+  return result;
+}
+
+double recovered_share(double window, double teacher, double loss) {
+  return (window - loss) / (window - teacher);
+}
+
+}  // namespace tigon

@@ -1,0 +1,26 @@
+// Held-out loss in nats a token, counted exactly.
+#pragma once
+#include <cstdint>
+#include <string>
+
+#include "data/rows.h"
+#include "model/forward.h"
+
+namespace tigon {
+
+struct LossResult {
+  double nats_per_token = 0;
+  double perplexity = 0;
+  int64_t tokens = 0;  // predictions counted
+};
+
+/// Mean over every prediction of the rows (summed in float64), `rows_per_batch` rows at once, with
+/// a progress line under `title`. A segment of n tokens holds n − 1 predictions. Throws Error if
+/// there is nothing to predict or the loss is not finite, UsageError for rows_per_batch below 1.
+LossResult evaluate_loss(const Model& model, const MixerStack& stack, const RowSet& rows,
+                         int64_t rows_per_batch, bool use_adapters, const std::string& title);
+
+/// (window − loss) / (window − teacher): 1 is the teacher's loss, 0 that of the window alone.
+double recovered_share(double window, double teacher, double loss);
+
+}  // namespace tigon
