@@ -1,0 +1,208 @@
+#include "train/config.h"
+
+namespace tigon {
+namespace {
+
+/// Records a problem for a path that is not there.
+void check_exists(ConfigReader& reader, const std::string& key, const std::string& path) {
+  if (!path.empty() && !std::filesystem::exists(path)) {
+    reader.problem(key,
+                   fmt::format("expected an existing file or folder, found nothing at '{}'", path));
+  }
+}
+
+void check_divides(ConfigReader& reader, const std::string& key, int64_t part, int64_t whole,
+                   const std::string& whole_name) {
+  if (part > 0 && whole % part != 0) {
+    reader.problem(key, fmt::format("{} does not divide {} {}", part, whole_name, whole));
+  }
+}
+
+ModelConfig read_random_model(ConfigReader& reader) {
+  ModelConfig model;
+  model.model_type = "llama";
+  model.vocab_size = reader.integer("vocab_size", between(1, 1 << 24));
+  model.hidden_size = reader.integer("hidden_size", between(1, 1 << 20));
+  model.intermediate_size = reader.integer("intermediate_size", between(1, 1 << 24));
+  model.num_layers = reader.integer("num_layers", between(1, 10000));
+  model.num_heads = reader.integer("num_heads", between(1, 1 << 16));
+  model.num_kv_heads = reader.integer("num_kv_heads", model.num_heads, between(1, 1 << 16));
+  const int64_t per_head =
+      std::max<int64_t>(model.hidden_size / std::max<int64_t>(model.num_heads, 1), 1);
+  model.head_dim = reader.integer("head_dim", per_head, between(1, 1 << 16));
+  model.max_position_embeddings = reader.integer("max_position_embeddings", 2048, at_least(1));
+  model.rope.theta = reader.number("rope_theta", 10000.0, above(0));
+  model.rms_norm_eps = reader.number("rms_norm_eps", 1e-5, above(0));
+  model.initializer_range = reader.number("initializer_range", 0.02, above(0));
+  model.tie_word_embeddings = reader.flag("tie_word_embeddings", false);
+  model.dtype = "float32";
+  if (!reader.has("head_dim")) {
+    check_divides(reader, "num_heads", model.num_heads, model.hidden_size, "hidden_size");
+  }
+  check_divides(reader, "num_kv_heads", model.num_kv_heads, model.num_heads, "num_heads");
+  if (model.head_dim % 2 != 0) {
+    reader.problem("head_dim", fmt::format("expected an even number, found {}", model.head_dim));
+  }
+  return model;
+}
+
+void read_model(ConfigReader reader, RunConfig& config) {
+  const std::string init =
+      reader.choice("init", {"pretrained", "random"}, std::string("pretrained"));
+  if (init == "pretrained") {
+    config.model_path = reader.text("path");
+    check_exists(reader, "path", config.model_path);
+    return;
+  }
+  config.random_model = read_random_model(reader);
+  config.tokenizer_path = reader.text("tokenizer");
+  check_exists(reader, "tokenizer", config.tokenizer_path);
+  config.random_model.raw = llama_config_json(config.random_model);
+}
+
+void read_data(ConfigReader reader, RunConfig& config) {
+  config.train_files = reader.texts("train");
+  if (config.train_files.empty()) reader.problem("train", "expected at least one file");
+  config.validation_files = reader.texts("validation", {});
+  for (const std::string& file : config.train_files) check_exists(reader, "train", file);
+  for (const std::string& file : config.validation_files) check_exists(reader, "validation", file);
+  config.validation_fraction = reader.number("validation_fraction", 0.0, between(0, 0.5));
+  if (!config.validation_files.empty() && config.validation_fraction > 0) {
+    reader.problem("validation_fraction", "expected one of validation and validation_fraction");
+  }
+  config.cache_folder = reader.text("cache", std::string());
+  RowOptions defaults;
+  defaults.seed = config.train.seed;
+  config.train_rows = read_row_options(reader, defaults);
+  config.validation_rows = config.train_rows;
+  config.validation_rows.order = "file";
+  config.validation_rows.max_tokens = 0;
+  config.validation_rows.max_rows = 0;
+}
+
+OptimizerOptions read_optimizer(ConfigReader reader) {
+  OptimizerOptions options;
+  options.lr = reader.number("lr", options.lr, above(0));
+  options.beta1 = reader.number("beta1", options.beta1, between(0, 0.99999));
+  options.beta2 = reader.number("beta2", options.beta2, between(0, 0.9999999));
+  options.eps = reader.number("eps", options.eps, above(0));
+  options.weight_decay = reader.number("weight_decay", options.weight_decay, at_least(0));
+  options.clip_norm = reader.number("clip_norm", options.clip_norm, at_least(0));
+  return options;
+}
+
+ScheduleOptions read_schedule(ConfigReader reader) {
+  ScheduleOptions options;
+  options.kind = reader.choice("kind", {"constant", "cosine", "plateau"}, options.kind);
+  options.warmup_steps = reader.integer("warmup_steps", options.warmup_steps, at_least(0));
+  if (options.kind == "cosine") {
+    options.final_ratio = reader.number("final_ratio", options.final_ratio, between(0, 1));
+  }
+  if (options.kind == "plateau") {
+    options.factor = reader.number("factor", options.factor, between(1e-6, 0.999999));
+    options.patience = reader.integer("patience", options.patience, at_least(0));
+    options.threshold = reader.number("threshold", options.threshold, between(0, 1));
+    options.min_lr = reader.number("min_lr", options.min_lr, at_least(0));
+  }
+  return options;
+}
+
+void read_train(ConfigReader reader, RunConfig& config) {
+  TrainOptions& train = config.train;
+  const std::string usual = config.is_random() ? "all" : "lora";
+  train.trainable = reader.choice("trainable", {"lora", "all", "new"}, usual);
+  if (config.is_random() && train.trainable != "all") {
+    reader.problem(
+        "trainable",
+        fmt::format("expected all for a randomly initialised model, found {}", train.trainable));
+  }
+  const bool has_steps = reader.has("steps"), has_tokens = reader.has("tokens");
+  if (has_steps) train.steps = reader.integer("steps", at_least(1));
+  if (has_tokens) train.tokens = reader.integer("tokens", at_least(1));
+  if (has_steps == has_tokens) {
+    reader.problem(has_tokens ? "tokens" : "steps",
+                   fmt::format("expected exactly one of steps and tokens, found {}",
+                               has_steps ? "both" : "neither"));
+  }
+  train.batch_rows = reader.integer("batch_rows", train.batch_rows, between(1, 1 << 20));
+  train.accumulate = reader.integer("accumulate", train.accumulate, between(1, 1 << 20));
+  train.optimizer = read_optimizer(reader.section("optimizer"));
+  train.schedule = read_schedule(reader.section("schedule"));
+  train.validate_every = reader.integer("validate_every", train.validate_every, at_least(0));
+  train.validation_rows = reader.integer("validation_rows", train.validation_rows, at_least(1));
+  train.early_stop_patience =
+      reader.integer("early_stop_patience", train.early_stop_patience, at_least(0));
+  train.checkpoint_every = reader.integer("checkpoint_every", train.checkpoint_every, at_least(0));
+  train.recompute_layers = reader.flag("recompute_layers", train.recompute_layers);
+  const auto needs_validation = [&](const std::string& key, bool is_used) {
+    if (!is_used) return;
+    if (!config.has_validation()) {
+      reader.problem(key, "expected data.validation or data.validation_fraction, found neither");
+    } else if (train.validate_every == 0) {
+      reader.problem(key, "expected validate_every above 0, found 0");
+    }
+  };
+  needs_validation("early_stop_patience", train.early_stop_patience > 0);
+  needs_validation("schedule", train.schedule.kind == "plateau");
+  if (train.validate_every > 0 && !config.has_validation()) {
+    reader.problem("validate_every",
+                   "expected data.validation or data.validation_fraction, found neither");
+  }
+}
+
+void check_warmup(ConfigReader& root, const RunConfig& config) {
+  const bool is_readable = config.train.steps > 0 || config.train.tokens > 0;
+  const int64_t warmup = config.train.schedule.warmup_steps;
+  if (is_readable && warmup > config.total_steps()) {
+    root.section("train")
+        .section("schedule")
+        .problem("warmup_steps", fmt::format("expected at most the run's {} steps, found {}",
+                                             config.total_steps(), warmup));
+  }
+}
+
+}  // namespace
+
+int64_t RunConfig::total_steps() const {
+  if (train.steps > 0) return train.steps;
+  return (train.tokens + tokens_per_step() - 1) / tokens_per_step();
+}
+
+RunConfig read_run_config(const std::filesystem::path& path,
+                          const std::vector<std::string>& overrides) {
+  ConfigReader root = ConfigReader::from_file(path, overrides);
+  RunConfig config;
+  config.train.seed = static_cast<uint64_t>(root.integer("seed", 0, at_least(0)));
+  read_model(root.section("model"), config);
+  if (root.has("linearize")) {
+    ConfigReader linearize = root.section("linearize");
+    config.plan = read_plan(linearize);
+  }
+  read_data(root.section("data"), config);
+  read_train(root.section("train"), config);
+  if (config.train.trainable == "lora") {
+    ConfigReader lora = root.section("lora");
+    config.lora = read_lora_options(lora);
+  } else if (root.has("lora")) {
+    root.problem("lora", fmt::format("only used with train.trainable: lora, found {}",
+                                     config.train.trainable));
+    ConfigReader lora = root.section("lora");
+    read_lora_options(lora);
+  }
+  config.eval_rows = root.section("eval").integer("rows", config.eval_rows, at_least(1));
+  ConfigReader output = root.section("export");
+  config.export_to = output.text("to", std::string());
+  config.export_dtype =
+      output.choice("dtype", {"base", "float32", "bfloat16"}, std::string("base"));
+  if (config.export_dtype == "base") config.export_dtype.clear();
+  config.run_folder = root.section("run").text("folder");
+  config.device = root.text("device", config.device);
+  config.dtype = root.choice("dtype", {"auto", "float32", "bfloat16"}, config.dtype);
+  config.threads = root.integer("threads", config.threads, between(0, 4096));
+  check_warmup(root, config);
+  root.finish();
+  config.resolved_yaml = root.resolved_yaml();
+  return config;
+}
+
+}  // namespace tigon

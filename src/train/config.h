@@ -1,0 +1,84 @@
+// One YAML = one training run.
+#pragma once
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "core/config_reader.h"
+#include "data/rows.h"
+#include "io/model_config.h"
+#include "linearize/plan.h"
+#include "lora/lora.h"
+
+namespace tigon {
+
+/// train.optimizer: AdamW.
+struct OptimizerOptions {
+  double lr = 1e-3;
+  double beta1 = 0.9, beta2 = 0.999;
+  double eps = 1e-8;
+  double weight_decay = 0.01;
+  double clip_norm = 1.0;  // over all gradients; 0: no clipping
+};
+
+/// train.schedule; train/schedule.h has the formulas.
+struct ScheduleOptions {
+  std::string kind = "constant";  // constant | cosine | plateau
+  int64_t warmup_steps = 0;
+  double final_ratio = 0.02;  // cosine: last rate over lr
+  double factor = 0.1;        // plateau: stepped at each validation
+  int64_t patience = 10;
+  double threshold = 1e-4;
+  double min_lr = 1e-5;
+};
+
+/// train
+struct TrainOptions {
+  std::string trainable = "lora";  // lora | all | new
+  int64_t steps = 0;               // exactly one of steps and tokens is given
+  int64_t tokens = 0;              // rounded up to whole steps
+  int64_t batch_rows = 8;          // rows a micro-batch
+  int64_t accumulate = 1;          // micro-batches a step
+  OptimizerOptions optimizer;
+  ScheduleOptions schedule;
+  int64_t validate_every = 0;  // steps; 0: only at the end
+  int64_t validation_rows = 64;
+  int64_t early_stop_patience = 0;  // validations without improvement; 0: never
+  int64_t checkpoint_every = 0;     // steps; these are all kept; 0: only best and last
+  bool recompute_layers = false;    // less memory, one more forward pass
+  uint64_t seed = 0;                // `seed:` at the top of the file
+};
+
+struct RunConfig {
+  std::string model_path;      // empty: random
+  ModelConfig random_model;    // model: {init: random, …}
+  std::string tokenizer_path;  // of a randomly initialised model
+  Plan plan;
+  LoraOptions lora;
+  std::vector<std::string> train_files, validation_files;
+  double validation_fraction = 0;  // of the training rows, where there are no validation files
+  std::string cache_folder;        // of tokenized text; empty: default_cache_folder()
+  RowOptions train_rows, validation_rows;
+  TrainOptions train;
+  int64_t eval_rows = 512;
+  std::string export_to;  // a folder inside the run folder, or an absolute path; empty: no export
+  std::string export_dtype;  // empty: the base's
+  std::string run_folder;
+  std::string device = "auto", dtype = "auto";
+  int64_t threads = 0;        // 0: all cores
+  std::string resolved_yaml;  // everything above, defaults included
+
+  bool is_random() const { return model_path.empty(); }
+  bool has_validation() const { return !validation_files.empty() || validation_fraction > 0; }
+  /// Rows an optimizer step reads, and the tokens in them.
+  int64_t rows_per_step() const { return train.batch_rows * train.accumulate; }
+  int64_t tokens_per_step() const { return rows_per_step() * train_rows.seq_len; }
+  int64_t total_steps() const;
+};
+
+/// Reads and checks a training config; all problems at once (ConfigError). Relative paths are
+/// relative to the working directory.
+RunConfig read_run_config(const std::filesystem::path& path,
+                          const std::vector<std::string>& overrides);
+
+}  // namespace tigon

@@ -1,0 +1,40 @@
+// AdamW over all trained tensors at once, in float32.
+#pragma once
+#include <vector>
+
+#include "train/parameters.h"
+
+namespace tigon {
+
+/// m ← β1 m + (1−β1) g;  v ← β2 v + (1−β2) g²;
+/// θ ← θ (1 − lr·decay) − lr · m/(1−β1^t) / (√(v/(1−β2^t)) + eps),
+/// as torch.optim.AdamW.
+/// Weight decay holds for every tensor. One fused call updates all tensors, on the CPU and on a
+/// GPU.
+class AdamW {
+ public:
+  AdamW(const std::vector<Parameter>& parameters, const OptimizerOptions& options);
+
+  /// Clips the gradients to clip_norm over all tensors (0: not) and updates the parameters; returns
+  /// the norm before clipping, a scalar on the parameters' device. Nothing waits for the device.
+  at::Tensor step(double lr);
+  /// Frees the gradients.
+  void zero_grad();
+
+  /// Moments and step count under "NAME.exp_avg", "NAME.exp_avg_sq" and "step".
+  std::vector<std::pair<std::string, at::Tensor>> state() const;
+  /// Reads what state() gave from a safetensors file.
+  void restore(const std::filesystem::path& file);
+
+  /// Bytes of the moments.
+  int64_t bytes() const;
+
+ private:
+  std::vector<Parameter> moments() const;
+  std::vector<Parameter> parameters_;
+  OptimizerOptions options_;
+  std::vector<at::Tensor> tensors_, exp_avgs_, exp_avg_sqs_;
+  at::Tensor step_;  // one float32 scalar shared by all tensors
+};
+
+}  // namespace tigon

@@ -1,0 +1,109 @@
+#include "train/run_json.h"
+
+#include <array>
+#include <chrono>
+
+#include "generated/version.h"
+#include "model/tensor_io.h"
+#include "train/hardware.h"
+
+namespace tigon {
+namespace {
+
+constexpr std::array<int64_t, 6> kStateLengths = {1 << 10, 1 << 12, 1 << 14,
+                                                  1 << 15, 1 << 17, 1 << 20};
+
+std::string now_utc() {
+  const std::time_t now = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
+  std::tm utc{};
+  gmtime_r(&now, &utc);
+  std::array<char, 32> text{};
+  std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%SZ", &utc);
+  return text.data();
+}
+
+Json describe_rows(const std::optional<RowSet>& rows) {
+  if (!rows) return nullptr;
+  return {{"shard", rows->shard_key()},
+          {"rows", rows->size()},
+          {"tokens", rows->size() * rows->options().seq_len}};
+}
+
+/// Bytes one sequence keeps, by its length, in the teacher and in the student.
+Json state_bytes(const LoadedModel& loaded) {
+  const MixerStack teacher = make_teacher_stack(loaded.model.config);
+  const at::ScalarType dtype = loaded.model.compute_dtype;
+  Json lengths = Json::array();
+  for (const int64_t tokens : kStateLengths) {
+    lengths.push_back({{"tokens", tokens},
+                       {"teacher", state_bytes_per_sequence(teacher, tokens, dtype)},
+                       {"student", state_bytes_per_sequence(loaded.stack, tokens, dtype)}});
+  }
+  return lengths;
+}
+
+ComparisonRow plain_row(const std::string& name, const RunConfig& config, const RunParts& parts,
+                        bool use_adapters) {
+  ComparisonRow row;
+  row.name = name;
+  row.result = evaluate_loss(parts.loaded.model, parts.loaded.stack, *parts.eval_rows,
+                             config.train.batch_rows, use_adapters, "evaluate " + name);
+  return row;
+}
+
+}  // namespace
+
+Json describe_run(const RunConfig& config, const RunParts& parts) {
+  const LoadedModel& loaded = parts.loaded;
+  Json run;
+  run["status"] = "running";
+  run["written"] = now_utc();
+  run["versions"] = {
+      {"tigon", kVersion}, {"git", kGitHash}, {"libtorch", kTorchVersion}, {"cuda", kCudaVersion}};
+  run["hardware"] = describe_hardware(loaded.model.device);
+  run["model"] = {{"path", config.is_random() ? Json(nullptr) : Json(config.model_path)},
+                  {"init", config.is_random() ? "random" : "pretrained"},
+                  {"layers", loaded.model.config.num_layers},
+                  {"dtype", dtype_name(to_dtype(loaded.model.compute_dtype))}};
+  run["plan"] = plan_to_json(loaded.plan);
+  run["mixers"] = parts.conversion.report.layers;
+  run["parameters"] = parameters_to_json(parts.table);
+  run["data"] = {{"train", describe_rows(parts.train_rows)},
+                 {"validation", describe_rows(parts.validation_rows)},
+                 {"evaluation", describe_rows(parts.eval_rows)},
+                 {"seq_len", config.train_rows.seq_len}};
+  run["planned"] = {{"steps", config.total_steps()},
+                    {"tokens", config.total_steps() * config.tokens_per_step()}};
+  run["state_bytes"] = state_bytes(loaded);
+  return run;
+}
+
+void add_progress(Json& run, const TrainerState& state, const at::Device& device) {
+  run["written"] = now_utc();
+  run["steps"] = state.step;
+  run["tokens"] = state.tokens;
+  run["wall_seconds"] = state.wall_seconds;
+  run["tokens_per_s"] =
+      state.wall_seconds > 0 ? static_cast<double>(state.tokens) / state.wall_seconds : 0;
+  run["peak_memory_bytes"] = peak_memory_bytes(device);
+  run["stopped_early"] = state.is_stopped_early;
+  if (state.best_loss) {
+    run["best_validation"] = {{"step", state.best_step}, {"loss", *state.best_loss}};
+  }
+}
+
+Comparison evaluate_results(const RunConfig& config, const RunParts& parts) {
+  if (!parts.eval_rows) return {};
+  const std::optional<Model> teacher = teacher_of(config, parts);
+  if (teacher && !parts.loaded.plan.is_teacher()) {
+    return compare(parts.loaded, *teacher, *parts.eval_rows, config.train.batch_rows);
+  }
+  Comparison comparison;
+  if (config.train.trainable == "lora") {
+    comparison.rows.push_back(plain_row("base", config, parts, /*use_adapters=*/false));
+  }
+  comparison.rows.push_back(plain_row("trained", config, parts, /*use_adapters=*/true));
+  return comparison;
+}
+
+}  // namespace tigon

@@ -1,0 +1,33 @@
+// Everything a run is made of: model, stack, trainable parameters, tokenizer and rows.
+#pragma once
+#include <memory>
+#include <optional>
+
+#include "data/tokenizer.h"
+#include "train/parameters.h"
+
+namespace tigon {
+
+struct RunParts {
+  LoadedModel loaded;
+  Conversion conversion;
+  std::vector<Parameter> parameters;
+  ParameterTable table;
+  std::unique_ptr<Tokenizer> tokenizer;
+  std::optional<RowSet> train_rows;
+  std::optional<RowSet> validation_rows;  // looked at while training
+  std::optional<RowSet> eval_rows;        // for the results; starts with the same rows
+};
+
+/// Loads or draws the model, converts it, makes parameters trainable and opens the data. Sets the
+/// number of threads. Errors name the config's key.
+RunParts build_run_parts(const RunConfig& config);
+
+/// The teacher a run's results are compared with: the same weights where they stayed frozen, else
+/// loaded again. nullopt where there is none (random models, models that were linearized before).
+std::optional<Model> teacher_of(const RunConfig& config, const RunParts& parts);
+
+/// Bytes of weights, adapters and new parameters.
+int64_t model_bytes(const LoadedModel& loaded);
+
+}  // namespace tigon

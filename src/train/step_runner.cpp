@@ -1,0 +1,97 @@
+#include "train/step_runner.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Context.h>
+
+#include <algorithm>
+
+#include "core/random.h"
+#include "model/tensor_io.h"
+#include "ops/linear_cross_entropy/linear_cross_entropy.h"
+#include "train/host_copy.h"
+
+namespace tigon {
+namespace {
+
+constexpr const char* kGenerator = "generator";
+
+at::Generator make_generator(const at::Device& device, uint64_t seed) {
+  at::Generator generator = at::globalContext().defaultGenerator(device).clone();
+  generator.set_current_seed(seed);
+  return generator;
+}
+
+}  // namespace
+
+StepRunner::StepRunner(const RunConfig& config, RunParts& parts)
+    : config_(config),
+      parts_(parts),
+      optimizer_(parts.parameters, config.train.optimizer),
+      loader_(*parts.train_rows, config.train.batch_rows),
+      generator_(
+          make_generator(parts.loaded.model.device, derive_seed(config.train.seed, "dropout"))) {}
+
+StepRunner::MicroBatch StepRunner::next_micro_batch() {
+  std::vector<int64_t> tokens, lengths;
+  MicroBatch micro;
+  for (const Row& row : loader_.next()) {
+    tokens.insert(tokens.end(), row.tokens.begin(), row.tokens.end());
+    for (const int64_t length : row.segment_lengths) {
+      lengths.push_back(length);
+      micro.num_targets += std::max<int64_t>(length - 1, 0);
+    }
+  }
+  const at::Device device = parts_.loaded.model.device;
+  const Batch batch = make_batch(std::move(tokens), std::move(lengths), at::kCPU);
+  micro.targets = upload(next_token_targets(batch), device);
+  micro.batch = upload(batch, device);
+  return micro;
+}
+
+at::Tensor StepRunner::backward(const MicroBatch& micro, double weight) {
+  const Model& model = parts_.loaded.model;
+  ForwardOptions options;
+  options.recompute_layers = config_.train.recompute_layers;
+  if (config_.lora.dropout > 0) options.dropout_generator = generator_;
+  const at::Tensor hidden = forward_hidden(model, parts_.loaded.stack, micro.batch, options);
+  const at::Tensor head = model.weights.lm_head.to(hidden.scalar_type());
+  const at::Tensor loss = linear_cross_entropy(hidden, head, micro.targets).loss * weight;
+  loss.backward();
+  return loss.detach();
+}
+
+std::vector<at::Tensor> StepRunner::step(double lr) {
+  std::vector<MicroBatch> micros;
+  int64_t num_targets = 0;
+  for (int64_t i = 0; i < config_.train.accumulate; ++i) {
+    micros.push_back(next_micro_batch());
+    num_targets += micros.back().num_targets;
+  }
+  if (num_targets == 0) fail("data: a step's rows hold no token with a predecessor");
+  optimizer_.zero_grad();
+  at::Tensor loss;
+  for (const MicroBatch& micro : micros) {
+    const double weight = static_cast<double>(micro.num_targets) / static_cast<double>(num_targets);
+    const at::Tensor part = backward(micro, weight);
+    loss = loss.defined() ? loss + part : part;
+  }
+  if (!has_checked_gradients_) {
+    check_gradients_reach(parts_.parameters);
+    has_checked_gradients_ = true;
+  }
+  return {loss, optimizer_.step(lr)};
+}
+
+void StepRunner::save(const std::filesystem::path& file) const {
+  auto tensors = optimizer_.state();
+  tensors.emplace_back(kGenerator, generator_.get_state());
+  save_tensors(file, tensors);
+}
+
+void StepRunner::restore(const std::filesystem::path& file, const Json& data_position) {
+  optimizer_.restore(file);
+  generator_.set_state(to_tensor(SafetensorsFile(file).at(kGenerator), at::kCPU));
+  loader_.restore(data_position);
+}
+
+}  // namespace tigon

@@ -1,0 +1,46 @@
+// One optimizer step: micro-batches forward and backward, then the update.
+#pragma once
+#include <ATen/core/Generator.h>
+
+#include "data/loader.h"
+#include "train/optimizer.h"
+#include "train/run_parts.h"
+
+namespace tigon {
+
+class StepRunner {
+ public:
+  StepRunner(const RunConfig& config, RunParts& parts);
+
+  /// Forward, backward and update on the next rows; → {loss, gradient norm} on the device. The loss
+  /// is the mean over all predictions of the step, however they fall into micro-batches. Nothing
+  /// waits for the device. The first call also checks that every trainable parameter gets a
+  /// gradient.
+  std::vector<at::Tensor> step(double lr);
+
+  /// Optimizer and dropout state, for optimizer.safetensors.
+  void save(const std::filesystem::path& file) const;
+  /// Restores what save() wrote, and the rows' position.
+  void restore(const std::filesystem::path& file, const Json& data_position);
+  Json data_position() const { return loader_.position(); }
+  int64_t optimizer_bytes() const { return optimizer_.bytes(); }
+
+ private:
+  struct MicroBatch {
+    Batch batch;
+    at::Tensor targets;
+    int64_t num_targets = 0;
+  };
+  MicroBatch next_micro_batch();
+  /// Adds weight · gradient of the micro-batch's mean loss; → weight · loss.
+  at::Tensor backward(const MicroBatch& micro, double weight);
+
+  const RunConfig& config_;
+  RunParts& parts_;
+  AdamW optimizer_;
+  Loader loader_;
+  at::Generator generator_;  // of dropout, on the run's device
+  bool has_checked_gradients_ = false;
+};
+
+}  // namespace tigon

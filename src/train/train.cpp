@@ -1,0 +1,126 @@
+#include "train/train.h"
+
+#include "core/interrupt.h"
+#include "core/log.h"
+#include "core/progress.h"
+#include "core/table.h"
+#include "export/hf_folder.h"
+#include "train/model_checkpoint.h"
+#include "train/run_folder.h"
+#include "train/run_json.h"
+#include "train/trainer.h"
+
+namespace tigon {
+namespace {
+
+namespace fs = std::filesystem;
+
+void log_text(std::string_view area, const std::string& text) {
+  size_t start = 0;
+  while (start < text.size()) {
+    const size_t end = std::min(text.find('\n', start), text.size());
+    log_info(area, "{}", text.substr(start, end - start));
+    start = end + 1;
+  }
+}
+
+void log_start(const RunConfig& config, const RunParts& parts) {
+  log_text("linearize", report_to_text(parts.conversion.report));
+  log_text("train", parameters_to_text(parts.table));
+  log_info("data", "{} training rows of {} tokens; the run reads {} in {} steps of {}",
+           parts.train_rows->size(), config.train_rows.seq_len,
+           format_count(static_cast<double>(config.total_steps() * config.tokens_per_step())),
+           config.total_steps(), format_count(static_cast<double>(config.tokens_per_step())));
+}
+
+/// Brings the result into the model: the best checkpoint where one was validated, else the last.
+void load_result(const RunConfig& config, RunParts& parts, const TrainerState& state,
+                 const fs::path& run_folder, Json& run) {
+  const bool has_best = state.best_step > 0;
+  const int64_t step = has_best ? state.best_step : state.step;
+  run["result"] = {{"checkpoint", has_best ? "best" : "last"}, {"step", step}};
+  if (step != state.step) {
+    const CheckpointFolder checkpoints(run_folder / "checkpoints");
+    restore_trained(checkpoints.step_path(step), config, parts);
+  }
+  for (const Parameter& parameter : parts.parameters) parameter.tensor.mutable_grad().reset();
+}
+
+fs::path export_result(const RunConfig& config, const RunParts& parts, const RunFolder& folder,
+                       const Json& results) {
+  ExportOptions options;
+  options.base_folder = config.is_random() ? config.tokenizer_path : config.model_path;
+  options.dtype = config.export_dtype;
+  options.results = results;
+  options.replace = true;
+  const fs::path out = folder.path() / config.export_to;
+  export_merged(parts.loaded, parts.conversion, out, options);
+  return out;
+}
+
+std::string summary_text(const Json& run, const Comparison& comparison, const fs::path& folder) {
+  std::string text;
+  if (!comparison.rows.empty()) text += comparison_to_text(comparison) + "\n";
+  text += fmt::format("trained {} tokens in {}, {} tokens/s, peak memory {}\n",
+                      format_count(run.at("tokens").get<double>()),
+                      format_duration(run.at("wall_seconds").get<double>()),
+                      format_count(run.at("tokens_per_s").get<double>()),
+                      format_bytes(run.at("peak_memory_bytes").get<double>()));
+  if (run.contains("export"))
+    text += fmt::format("exported  {}\n", run["export"].get<std::string>());
+  text += fmt::format("report    {}\n", (folder / "report.html").string());
+  return text;
+}
+
+}  // namespace
+
+TrainOutcome run_training(const RunConfig& config, bool resume) {
+  RunFolder folder(config, resume);
+  TrainOutcome outcome;
+  if (folder.is_complete()) {
+    outcome.run = read_json_file(folder.path() / "run.json");
+    outcome.summary = fmt::format("{} is complete already\n", folder.path().string());
+    return outcome;
+  }
+  RunParts parts = build_run_parts(config);
+  folder.start();
+  log_start(config, parts);
+  Json& run = outcome.run = describe_run(config, parts);
+  const at::Device device = parts.loaded.model.device;
+
+  TrainerState state;
+  {
+    Trainer trainer(config, parts, folder.path());
+    add_progress(run, trainer.state(), device);
+    folder.write(run);
+    outcome.interrupted_by = trainer.run([&](const TrainerState& saved) {
+      add_progress(run, saved, device);
+      folder.write(run);
+    });
+    state = trainer.state();
+  }
+  const auto stop_if_interrupted = [&] {
+    if (outcome.interrupted_by == 0) outcome.interrupted_by = pending_interrupt();
+    if (outcome.interrupted_by == 0) return false;
+    run["status"] = "interrupted";
+    folder.write(run);
+    outcome.summary = fmt::format("interrupted after step {}; --resume continues\n", state.step);
+    return true;
+  };
+  if (stop_if_interrupted()) return outcome;
+
+  load_result(config, parts, state, folder.path(), run);
+  const Comparison comparison = evaluate_results(config, parts);
+  run["results"] = comparison_to_json(comparison);
+  if (stop_if_interrupted()) return outcome;
+  if (!config.export_to.empty()) {
+    run["export"] = export_result(config, parts, folder, run["results"]).string();
+  }
+  add_progress(run, state, device);
+  run["status"] = "complete";
+  folder.write(run);
+  outcome.summary = summary_text(run, comparison, folder.path());
+  return outcome;
+}
+
+}  // namespace tigon

@@ -1,0 +1,120 @@
+#include "train/config.h"
+
+#include "io/atomic_file.h"
+#include "support/catch.h"
+#include "support/refusal.h"
+#include "train/run_folder.h"
+#include "train/tiny_run.h"
+
+using namespace tigon;
+using namespace tigon::testing;
+
+TEST_CASE("a training config is read whole", "[config]") {
+  const TinyRun run;
+  const RunConfig config = run.config();
+  CHECK(config.plan.recipe == "liger-gla");
+  CHECK(config.plan.window_keys == 8);
+  CHECK(config.lora.targets == std::vector<std::string>{"q_proj", "v_proj"});
+  CHECK(config.train_rows.borders == "documents");
+  CHECK(config.train_rows.seed == 7);
+  CHECK(config.validation_rows.order == "file");
+  CHECK(config.train.schedule.kind == "cosine");
+  CHECK(config.train.optimizer.lr == 3e-3);
+  CHECK(config.train.seed == 7);
+  CHECK(config.tokens_per_step() == 2 * 2 * 32);
+  CHECK(config.total_steps() == 12);
+}
+
+TEST_CASE("tokens are rounded up to whole steps", "[config]") {
+  const TinyRun run;
+  const RunConfig config = run.config({"train.steps=null", "train.tokens=1000"});
+  CHECK(config.total_steps() == 8);  // 1000 / 128 = 7.8
+}
+
+TEST_CASE("the resolved config reads back as itself", "[config]") {
+  const TinyRun run;
+  for (const auto& overrides : {std::vector<std::string>{}, TinyRun::random_model(run)}) {
+    const RunConfig config = run.config(overrides);
+    write_file_atomically(run.folder() / "resolved.yaml", config.resolved_yaml);
+    const RunConfig again = read_run_config(run.folder() / "resolved.yaml", {});
+    CHECK(again.resolved_yaml == config.resolved_yaml);
+    CHECK(again.total_steps() == config.total_steps());
+  }
+}
+
+TEST_CASE("all problems of a training config come at once, with their lines", "[config]") {
+  const TemporaryFolder folder;
+  write_file_atomically(folder / "bad.yaml", R"(model: {path: no-such-model}
+lora: {rnk: 4}
+data:
+  train: [no-such-corpus.txt]
+  seq_len: 1
+train:
+  steps: 10
+  tokens: 10M
+  early_stop_patience: 2
+  optimizer: {lr: fast}
+  schedule: {kind: cosinus}
+run: {folder: x}
+)");
+  std::string message;
+  try {
+    read_run_config(folder / "bad.yaml", {});
+  } catch (const ConfigError& error) {
+    message = error.what();
+  }
+  INFO(message);
+  for (const char* expected :
+       {"no-such-model", "lora.rnk", "lora.rank", "no-such-corpus.txt", "line 4", "data.seq_len",
+        "exactly one of steps and tokens", "train.early_stop_patience", "line 10",
+        "train.optimizer.lr", "\"fast\"", "line 11", "train.schedule.kind"}) {
+    INFO(expected);
+    CHECK(message.find(expected) != std::string::npos);
+  }
+}
+
+TEST_CASE("combinations that make no sense are refused", "[config]") {
+  const TinyRun run;
+  const auto refused = [&](std::vector<std::string> overrides, const std::string& text) {
+    check_refused([&] { run.config(overrides); }, text);
+  };
+  refused({"train.trainable=all"}, "only used with train.trainable: lora");
+  refused({"train.validate_every=0", "train.schedule={kind: plateau}"},
+          "expected validate_every above 0");
+  refused({"data.validation_fraction=0.1"}, "one of validation and validation_fraction");
+  refused({"data.validation=[]"}, "data.validation or data.validation_fraction");
+  refused({"train.schedule.warmup_steps=13"}, "at most the run's 12 steps, found 13");
+  refused({"train.steps=0"}, "train.steps");
+  refused({"run=null"}, "run.folder");
+
+  auto random = TinyRun::random_model(run);
+  random.push_back("train.trainable=lora");
+  random.push_back("model.num_kv_heads=3");
+  refused(random, "expected all for a randomly initialised model");
+  refused(random, "3 does not divide num_heads 4");
+  random.push_back("model.tokenizer=no-tokenizer");
+  refused(random, "no-tokenizer");
+}
+
+TEST_CASE("only keys that leave the past alone may change on resuming", "[config]") {
+  const TinyRun run;
+  const std::string constant = "train.schedule={kind: constant}";
+  const std::string before = run.config({constant}).resolved_yaml;
+  const auto changes = [&](std::vector<std::string> overrides) {
+    overrides.push_back(constant);
+    return changes_that_forbid_resuming(before, run.config(overrides).resolved_yaml);
+  };
+  CHECK(changes({}).empty());
+  CHECK(changes({"train.steps=20", "eval.rows=2", "export.to=out", "threads=2",
+                 "train.checkpoint_every=1", "run.folder=elsewhere"})
+            .empty());
+  const auto found = changes({"train.optimizer.lr=1", "seed=8"});
+  REQUIRE(found.size() == 3);  // data.seed follows the seed
+  CHECK(found[0].find("data.seed") == 0);
+  CHECK(found[2].find("train.optimizer.lr") == 0);
+
+  // The cosine's rates depend on where it ends.
+  const auto longer = changes_that_forbid_resuming(run.config().resolved_yaml,
+                                                   run.config({"train.steps=20"}).resolved_yaml);
+  CHECK(longer == std::vector<std::string>{"train.steps: 12 → 20"});
+}

@@ -1,0 +1,275 @@
+// Whole runs, in this process.
+#include <cmath>
+
+#include "eval/perplexity.h"
+#include "io/atomic_file.h"
+#include "linearize/convert.h"
+#include "support/catch.h"
+#include "support/refusal.h"
+#include "support/tolerance.h"
+#include "train/checkpoint_folder.h"
+#include "train/metrics.h"
+#include "train/run_folder.h"
+#include "train/tiny_run.h"
+
+using namespace tigon;
+using namespace tigon::testing;
+namespace fs = std::filesystem;
+
+namespace {
+
+std::vector<double> step_losses(const fs::path& folder) {
+  std::vector<double> losses;
+  for (const Json& line : read_metrics(folder / "metrics.jsonl")) {
+    if (line.contains("loss")) losses.push_back(line.at("loss").get<double>());
+  }
+  return losses;
+}
+
+Json run_json(const fs::path& folder) {
+  return read_json_file(folder / "run.json");
+}
+
+}  // namespace
+
+TEST_CASE("a run writes everything its folder promises", "[run]") {
+  const TinyRun run;
+  const TrainOutcome outcome = run_training(run.config({"export.to=export"}), false);
+  CHECK(outcome.interrupted_by == 0);
+  const fs::path folder = run.run_folder();
+  CHECK(read_text_file(folder / "config.yaml") == run.config({"export.to=export"}).resolved_yaml);
+  const auto lines = read_metrics(folder / "metrics.jsonl");
+  CHECK(lines.size() == 12 + 3);
+  for (const char* key : {"step", "tokens", "loss", "lr", "grad_norm", "tokens_per_s", "memory"}) {
+    INFO(key);
+    CHECK(lines[0].contains(key));
+  }
+  CHECK(lines.back().contains("val_loss"));
+  for (const char* name : {"adapter_model.safetensors", "adapter_config.json", "linearize.json",
+                           "optimizer.safetensors", "trainer_state.json"}) {
+    INFO(name);
+    CHECK(fs::exists(folder / "checkpoints" / "last" / name));
+    CHECK(fs::exists(folder / "checkpoints" / "best" / name));
+  }
+  CHECK(fs::exists(folder / "report.html"));
+  CHECK(fs::exists(folder / "export" / "model.safetensors"));
+
+  const Json json = run_json(folder);
+  CHECK(json.at("status") == "complete");
+  CHECK(json.at("steps") == 12);
+  CHECK(json.at("tokens") == 12 * 128);
+  CHECK(json.at("parameters").at("trainable") == json.at("parameters").at("lora"));
+  for (const char* name :
+       {"teacher", "window_only", "own_window", "converted", "trained", "branch_off"}) {
+    INFO(name);
+    CHECK(std::isfinite(json.at("results").at(name).at("nats_per_token").get<double>()));
+  }
+  for (const char* key :
+       {"versions", "hardware", "wall_seconds", "peak_memory_bytes", "state_bytes"}) {
+    INFO(key);
+    CHECK(json.contains(key));
+  }
+  const Json& longest = json.at("state_bytes").back();
+  CHECK(longest.at("teacher").get<int64_t>() > longest.at("student").get<int64_t>());
+}
+
+TEST_CASE("the adapter of a run gives the loss the run reports", "[run]") {
+  const TinyRun run;
+  const RunConfig config = run.config({"train.optimizer.lr=0.03"});
+  run_training(config, false);
+  const fs::path best = run.run_folder() / "checkpoints" / "best";
+  const LoadedModel loaded = load_any_model(config.model_path, at::kFloat, test_device(), best);
+  RowOptions options = config.validation_rows;
+  options.max_rows = config.eval_rows;
+  const auto tokenizer = load_tokenizer(config.model_path);
+  const RowSet rows(
+      open_token_shard({config.validation_files[0]}, *tokenizer, config.cache_folder, 1), options,
+      tokenizer->bos_id().value(), loaded.model.config.vocab_size);
+  const double loss =
+      evaluate_loss(loaded.model, loaded.stack, rows, 2, true, "check").nats_per_token;
+  const Json results = run_json(run.run_folder()).at("results");
+  CHECK(results.at("trained").at("nats_per_token").get<double>() == Approx(loss).epsilon(1e-6));
+  CHECK(results.at("converted").at("nats_per_token").get<double>() > loss);
+}
+
+TEST_CASE("the same config gives the same losses, another seed others", "[run]") {
+  const TinyRun run;
+  run_training(run.config(), false);
+  run_training(run.config({run.in_folder("again")}), false);
+  run_training(run.config({run.in_folder("other"), "seed=8"}), false);
+  CHECK(lines_without_timing(run.run_folder() / "metrics.jsonl") ==
+        lines_without_timing(run.folder() / "again" / "metrics.jsonl"));
+  CHECK(step_losses(run.run_folder()) != step_losses(run.folder() / "other"));
+}
+
+TEST_CASE("accumulated micro-batches are the bigger batch", "[run]") {
+  // Rows with borders: micro-batches differ in their number of predictions.
+  const TinyRun run;
+  const std::vector<std::string> same = {"lora.dropout=0", "train.optimizer.lr=0.02"};
+  const auto losses = [&](const std::string& name, int rows, int accumulate) {
+    std::vector<std::string> overrides = same;
+    overrides.push_back(run.in_folder(name));
+    overrides.push_back(fmt::format("train.batch_rows={}", rows));
+    overrides.push_back(fmt::format("train.accumulate={}", accumulate));
+    run_training(run.config(overrides), false);
+    return step_losses(run.folder() / name);
+  };
+  const auto whole = losses("whole", 4, 1), halves = losses("halves", 2, 2),
+             rows = losses("rows", 1, 4);
+  REQUIRE(whole.size() == 12);
+  for (size_t i = 0; i < whole.size(); ++i) {
+    INFO("step " << i + 1);
+    CHECK(halves[i] == Approx(whole[i]).epsilon(kFloat32Op));
+    CHECK(rows[i] == Approx(whole[i]).epsilon(kFloat32Op));
+  }
+}
+
+TEST_CASE("running layers again in the backward pass changes nothing", "[run]") {
+  const TinyRun run;
+  run_training(run.config(), false);
+  run_training(run.config({run.in_folder("again"), "train.recompute_layers=true"}), false);
+  const auto first = step_losses(run.run_folder()), second = step_losses(run.folder() / "again");
+  REQUIRE(first.size() == second.size());
+  for (size_t i = 0; i < first.size(); ++i)
+    CHECK(second[i] == Approx(first[i]).epsilon(kFloat32Op));
+}
+
+TEST_CASE("training lowers the loss", "[run]") {
+  const TinyRun run;
+  run_training(run.config({"train.optimizer.lr=0.03", "train.steps=40"}), false);
+  const Json results = run_json(run.run_folder()).at("results");
+  CHECK(results.at("trained").at("nats_per_token").get<double>() <
+        results.at("converted").at("nats_per_token").get<double>() - 0.1);
+}
+
+TEST_CASE("a randomly initialised model is trained and its checkpoint is a model", "[run]") {
+  const TinyRun run;
+  auto overrides = TinyRun::random_model(run);
+  overrides.insert(overrides.end(),
+                   {"train.optimizer.lr=0.01", "train.steps=30", "export.to=export"});
+  run_training(run.config(overrides), false);
+  const auto losses = step_losses(run.run_folder());
+  CHECK(losses.front() == Approx(std::log(300)).epsilon(0.05));
+  CHECK(losses.back() < losses.front() - 0.5);
+  const Json json = run_json(run.run_folder());
+  CHECK(json.at("parameters").at("trainable") == json.at("parameters").at("base"));
+  for (const char* name : {"checkpoints/best", "export"}) {
+    INFO(name);
+    const LoadedModel loaded = load_any_model(run.run_folder() / name, at::kFloat, test_device());
+    CHECK(loaded.plan.is_teacher());
+    CHECK(fs::exists(run.run_folder() / name / "tokenizer.model"));
+  }
+}
+
+TEST_CASE("all parameters of a linearized model can be trained", "[run]") {
+  const TinyRun run;
+  run_training(run.config({"train.trainable=all", "lora=null"}), false);
+  const Json results = run_json(run.run_folder()).at("results");
+  // The teacher is loaded again: the run's own weights have moved.
+  CHECK(results.at("teacher") != results.at("trained"));
+  CHECK(results.at("converted") != results.at("trained"));
+  const LoadedModel loaded =
+      load_any_model(run.run_folder() / "checkpoints/best", at::kFloat, test_device());
+  CHECK(loaded.plan.recipe == "liger-gla");
+}
+
+TEST_CASE("without linearization the base and the trained model are compared", "[run]") {
+  const TinyRun run;
+  run_training(run.config({"linearize=null", "data.validation=[]", "data.validation_fraction=0.2"}),
+               false);
+  const Json json = run_json(run.run_folder());
+  CHECK(json.at("results").contains("base"));
+  CHECK(json.at("results").contains("trained"));
+  CHECK_FALSE(json.at("results").contains("teacher"));
+}
+
+TEST_CASE("a run without held-out rows ends with its last checkpoint", "[run]") {
+  const TinyRun run;
+  run_training(run.config({"data.validation=[]", "train.validate_every=0"}), false);
+  const Json json = run_json(run.run_folder());
+  CHECK(json.at("status") == "complete");
+  CHECK(json.at("result").at("checkpoint") == "last");
+  CHECK(json.at("results").empty());
+  CHECK_FALSE(fs::exists(run.run_folder() / "checkpoints" / "best"));
+}
+
+TEST_CASE("training stops early when validations do not improve", "[run]") {
+  const TinyRun run;
+  // A rate this small changes no parameter: every validation after the first is equal.
+  run_training(run.config({"train.optimizer.lr=1e-30", "train.steps=40", "train.validate_every=2",
+                           "train.early_stop_patience=3", "lora.dropout=0"}),
+               false);
+  const Json json = run_json(run.run_folder());
+  CHECK(json.at("status") == "complete");
+  CHECK(json.at("steps") == 8);
+  CHECK(json.at("stopped_early") == true);
+  CHECK(json.at("best_validation").at("step") == 2);
+  CHECK(json.at("result").at("step") == 2);
+  CHECK(step_losses(run.run_folder()).size() == 8);
+}
+
+TEST_CASE("every numbered checkpoint that was asked for is kept", "[run]") {
+  const TinyRun run;
+  run_training(run.config({"train.checkpoint_every=5"}), false);
+  const CheckpointFolder checkpoints(run.run_folder() / "checkpoints");
+  for (const int64_t step : {5, 10, 12}) CHECK(fs::exists(checkpoints.step_path(step)));
+  CHECK(checkpoints.step_of("last") == 12);
+}
+
+TEST_CASE("a loss that is not finite ends the run and is never saved", "[run]") {
+  const TinyRun run;
+  const auto config =
+      run.config({"train.optimizer={lr: 1e38, clip_norm: 0}", "train.schedule=null"});
+  check_refused([&] { run_training(config, false); }, "nothing was saved after step 0");
+  check_refused([&] { run_training(config, true); }, "step ");
+  CHECK_FALSE(fs::exists(run.run_folder() / "checkpoints" / "last"));
+  CHECK(run_json(run.run_folder()).at("status") == "running");
+}
+
+TEST_CASE("a run folder in use is refused without --resume", "[run]") {
+  const TinyRun run;
+  run_training(run.config(), false);
+  const auto before = lines_without_timing(run.run_folder() / "metrics.jsonl");
+  check_refused([&] { run_training(run.config(), false); }, "--resume");
+  check_refused([&] { run_training(run.config({"lora.rank=2"}), true); }, "lora.rank: 4 → 2");
+  const TrainOutcome outcome = run_training(run.config(), true);
+  CHECK(outcome.summary.find("complete already") != std::string::npos);
+  CHECK(lines_without_timing(run.run_folder() / "metrics.jsonl") == before);
+
+  fs::create_directory(run.folder() / "foreign");
+  write_file_atomically(run.folder() / "foreign" / "notes.txt", "mine");
+  check_refused([&] { run_training(run.config({run.in_folder("foreign")}), true); },
+                "holds no run");
+}
+
+TEST_CASE("a complete run can be made longer", "[run]") {
+  const TinyRun run;
+  const std::string constant = "train.schedule={kind: constant}";
+  run_training(run.config({constant, "train.steps=8"}), false);
+  run_training(run.config({constant}), true);
+  run_training(run.config({constant, run.in_folder("whole")}), false);
+  CHECK(lines_without_timing(run.run_folder() / "metrics.jsonl") ==
+        lines_without_timing(run.folder() / "whole" / "metrics.jsonl"));
+}
+
+TEST_CASE("new-only training is refused for recipes that add no parameters", "[run]") {
+  const TinyRun run;
+  check_refused(
+      [&] {
+        run_training(run.config({"train.trainable=new", "lora=null"}), false);
+      },
+      "liger-gla");
+  CHECK_FALSE(fs::exists(run.run_folder()));
+}
+
+TEST_CASE("a dry run says what a run would take and writes no run folder", "[run]") {
+  const TinyRun run;
+  const std::string text = dry_run(run.config());
+  INFO(text);
+  for (const char* expected : {"base", "LoRA", "trainable", "optimizer", "activations", "12",
+                               "1,536", "tokens/s", "training time"}) {
+    INFO(expected);
+    CHECK(text.find(expected) != std::string::npos);
+  }
+  CHECK_FALSE(fs::exists(run.run_folder()));
+}
