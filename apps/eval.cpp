@@ -1,0 +1,106 @@
+// tigon eval: held-out loss of a model, and beside its teacher what linearizing cost and recovered.
+#include <optional>
+
+#include "command.h"
+#include "core/error.h"
+#include "core/log.h"
+#include "eval/comparison.h"
+#include "text_rows.h"
+
+namespace tigon {
+namespace {
+
+constexpr const char* kFooter = R"(Examples:
+  tigon eval --model DIR --text held-out.txt.xz --rows 512
+  tigon eval --model LINEARIZED --teacher DIR --text held-out.txt.xz --rows 512 --json
+  tigon eval --model DIR --adapter run/checkpoints/best --teacher DIR --text held-out.txt
+
+With --teacher: recovered = (L_window - L) / (L_window - L_teacher), where L_window is the loss of
+the teacher with a window of 64 keys in every layer, untrained; over_own_window says the same
+against the untrained windows of the model itself.)";
+
+struct EvalOptions {
+  std::string model, adapter, teacher, tasks;
+  TextOptions text;
+  DeviceOptions device;
+  bool json = false;
+};
+
+Json loss_to_json(const LossResult& result) {
+  return {{"tokens", result.tokens},
+          {"nats_per_token", result.nats_per_token},
+          {"perplexity", result.perplexity}};
+}
+
+/// Whether the model's own weights, without its adapter, are the teacher's.
+bool is_teacher_with_adapter(const EvalOptions& options) {
+  std::error_code ignored;
+  return !options.adapter.empty() &&
+         std::filesystem::equivalent(options.model, options.teacher, ignored);
+}
+
+void evaluate_beside_teacher(const EvalOptions& options, const LoadedModel& student,
+                             const RowSet& rows) {
+  std::optional<LoadedModel> teacher;
+  if (!is_teacher_with_adapter(options)) {
+    teacher = load_any_model(options.teacher, student.model.compute_dtype, student.model.device);
+    if (!teacher->plan.is_teacher()) {
+      fail("{}: expected a teacher, found a linearized model ({})", options.teacher,
+           teacher->plan.recipe);
+    }
+  }
+  const Comparison comparison =
+      compare(student, teacher ? teacher->model : student.model, rows, options.text.batch_rows);
+  if (!options.json) return print_text(comparison_to_text(comparison));
+  const Json table = comparison_to_json(comparison);
+  const Json& trained = table.at("trained");
+  print_json({{"tokens", trained.at("tokens")},
+              {"nats_per_token", trained.at("nats_per_token")},
+              {"perplexity", trained.at("perplexity")},
+              {"recovered", trained.at("recovered")},
+              {"over_own_window", trained.at("over_own_window")},
+              {"comparison", table}});
+}
+
+void evaluate(const EvalOptions& options) {
+  if (!options.tasks.empty()) throw UsageError("--tasks is not available in this version");
+  const at::Device device = choose_device(options.device.device);
+  const LoadedModel student = load_any_model(
+      options.model, choose_dtype(options.device.dtype, device), device, options.adapter);
+  const RowSet rows = open_text_rows(options.text, options.model, student.model.config);
+  const int64_t known_positions = student.model.config.max_position_embeddings;
+  if (student.plan.is_teacher() && options.text.rows.seq_len > known_positions) {
+    log_warning("eval", "rows of {} tokens are longer than the {} positions the model knows",
+                options.text.rows.seq_len, known_positions);
+  }
+  if (!options.teacher.empty()) return evaluate_beside_teacher(options, student, rows);
+  const LossResult result =
+      evaluate_loss(student.model, student.stack, rows, options.text.batch_rows,
+                    /*use_adapters=*/true, student.plan.is_teacher() ? "teacher" : "student");
+  if (options.json) return print_json(loss_to_json(result));
+  print_text(fmt::format("{} predictions, {:.4f} nats a token, perplexity {:.3f}\n", result.tokens,
+                         result.nats_per_token, result.perplexity));
+}
+
+}  // namespace
+
+void add_eval(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("eval", "Held-out loss, alone or beside the teacher");
+  const auto options = std::make_shared<EvalOptions>();
+  command->add_option("--model", options->model, "model folder, teacher or linearized")
+      ->required()
+      ->type_name("DIR");
+  command->add_option("--adapter", options->adapter, "adapter folder put on the model")
+      ->type_name("DIR");
+  command->add_option("--teacher", options->teacher, "the teacher: adds the baselines")
+      ->type_name("DIR");
+  add_text_options(*command, options->text)->required();
+  command->add_option("--tasks", options->tasks, "benchmarks; not available in this version")
+      ->type_name("A,B");
+  command->add_flag("--json", options->json, "print one JSON object");
+  add_device_options(*command, options->device);
+  command->footer(kFooter);
+  command->callback([options] { evaluate(*options); });
+}
+
+}  // namespace tigon
