@@ -75,7 +75,7 @@ int run(int argc, char** argv) {
   app.failure_message(usage_message);
   int verbose = 0, quiet = 0;
   app.add_flag("-v,--verbose", verbose, "Log more");
-  app.add_flag("-q,--quiet", quiet, "Log only warnings and errors");
+  app.add_flag("-q,--quiet", quiet, "Only warnings and errors, no progress");
   app.parse_complete_callback([&] { set_up_logging(quiet > 0 ? -1 : verbose > 0 ? 1 : 0); });
   for (auto* add : {add_train, add_convert, add_eval, add_logits, add_generate, add_export,
                     add_tokenize, add_inspect}) {

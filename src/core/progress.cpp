@@ -1,5 +1,6 @@
 #include "core/progress.h"
 
+#include <spdlog/spdlog.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -38,8 +39,8 @@ std::string format_progress(const ProgressState& state) {
   } else {
     line += fmt::format("  {} {}", format_count(state.done), state.unit);
   }
-  if (state.done > 0 && state.seconds > 0) {
-    const double rate = state.done / state.seconds;
+  if (state.done > state.done_before && state.seconds > 0) {
+    const double rate = (state.done - state.done_before) / state.seconds;
     line += fmt::format("  {} {}/s", format_count(rate), state.unit);
     line += is_bounded && state.done < state.total
                 ? "  " + format_duration((state.total - state.done) / rate) + " left"
@@ -49,10 +50,12 @@ std::string format_progress(const ProgressState& state) {
   return line;
 }
 
-Progress::Progress(std::string title, int64_t total, std::string unit)
+Progress::Progress(std::string title, int64_t total, std::string unit, int64_t done_before)
     : title_(std::move(title)),
       unit_(std::move(unit)),
       total_(total),
+      done_before_(done_before),
+      done_(done_before),
       is_terminal_(isatty(STDERR_FILENO) == 1),
       start_(std::chrono::steady_clock::now()),
       last_draw_(start_) {}
@@ -64,6 +67,7 @@ Progress::~Progress() {
 void Progress::update(int64_t done, const std::string& note) {
   done_ = done;
   note_ = note;
+  if (done_ == total_) return;  // finish() draws that
   const auto elapsed = std::chrono::steady_clock::now() - last_draw_;
   if (is_terminal_ ? elapsed >= kTerminalInterval : elapsed >= kFileInterval) draw(false);
 }
@@ -75,6 +79,7 @@ void Progress::finish() {
 }
 
 void Progress::draw(bool is_last) {
+  if (!spdlog::should_log(spdlog::level::info)) return;
   last_draw_ = std::chrono::steady_clock::now();
   std::string line =
       format_progress({.title = title_,
@@ -82,6 +87,7 @@ void Progress::draw(bool is_last) {
                        .note = note_,
                        .done = done_,
                        .total = total_,
+                       .done_before = done_before_,
                        .seconds = std::chrono::duration<double>(last_draw_ - start_).count(),
                        .bar_width = is_terminal_ ? kBarWidth : 0});
   if (is_terminal_) {

@@ -11,8 +11,10 @@ namespace tigon {
 
 class Progress {
  public:
-  /// `unit` is what `total` counts, e.g. "tokens". total ≤ 0: unknown length.
-  Progress(std::string title, int64_t total, std::string unit);
+  /// `unit` is what `total` counts, e.g. "tokens". total ≤ 0: unknown length. `done_before` units
+  /// were done by an earlier process and do not count in the rate. Draws nothing when logging is
+  /// quieter than info.
+  Progress(std::string title, int64_t total, std::string unit, int64_t done_before = 0);
   ~Progress();
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
@@ -26,7 +28,7 @@ class Progress {
  private:
   void draw(bool is_last);
   std::string title_, unit_, note_;
-  int64_t total_, done_ = 0;
+  int64_t total_, done_before_, done_;
   bool is_terminal_, is_finished_ = false;
   std::chrono::steady_clock::time_point start_, last_draw_;
 };
@@ -35,6 +37,7 @@ class Progress {
 struct ProgressState {
   std::string title, unit, note;
   int64_t done = 0, total = 0;  // total ≤ 0: unknown length
+  int64_t done_before = 0;      // not counted in the rate
   double seconds = 0;           // since the start
   int bar_width = 0;            // characters; 0: no bar
 };

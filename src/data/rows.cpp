@@ -159,10 +159,18 @@ RowSet RowSet::split_off_last(int64_t count) {
   if (count < 1 || count >= size()) {
     fail("rows: expected to set 1 to {} of {} rows apart, found {}", size() - 1, size(), count);
   }
-  RowSet apart = *this;
-  apart.order_.erase(apart.order_.begin(), apart.order_.end() - count);
+  RowSet apart = part(size() - count, count);
   order_.resize(order_.size() - static_cast<size_t>(count));
   return apart;
+}
+
+RowSet RowSet::part(int64_t first, int64_t count) const {
+  if (first < 0 || count < 1 || first + count > size()) {
+    fail("rows: expected a part of 0 … {}, found {} row(s) from {}", size(), count, first);
+  }
+  RowSet rows = *this;
+  rows.order_.assign(order_.begin() + first, order_.begin() + first + count);
+  return rows;
 }
 
 }  // namespace tigon

@@ -53,6 +53,9 @@ class RowSet {
   /// validation, calibration.
   RowSet split_off_last(int64_t count);
 
+  /// The rows first … first+count−1 (in the order they are handed out) as a set of their own.
+  RowSet part(int64_t first, int64_t count) const;
+
  private:
   struct Stream;
   std::shared_ptr<const Stream> stream_;

@@ -6,7 +6,9 @@ Json exported_config(const LoadedModel& loaded, DType dtype) {
   const ModelConfig& base = loaded.model.config;
   Json config = base.raw.is_object() ? base.raw : llama_config_json(base);
   // Newer files say "dtype" for what older ones call "torch_dtype".
-  config[config.contains("torch_dtype") ? "torch_dtype" : "dtype"] = dtype_name(dtype);
+  const bool is_old = config.contains("torch_dtype");
+  if (is_old) config["torch_dtype"] = dtype_name(dtype);
+  if (!is_old || config.contains("dtype")) config["dtype"] = dtype_name(dtype);
   if (loaded.plan.is_teacher()) return config;
   config["model_type"] = "tigon";
   config["base_model_type"] = base.model_type;

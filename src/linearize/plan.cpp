@@ -36,7 +36,8 @@ std::string list_recipes() {
 /// Why a name is not a recipe.
 std::string refusal(const std::string& name) {
   if (std::ranges::find(kLaterRecipes, name) != kLaterRecipes.end()) {
-    return fmt::format("recipe \"{}\" is not supported yet; there are {}", name, list_recipes());
+    return fmt::format("recipe \"{}\" is not supported yet; expected one of {}", name,
+                       list_recipes());
   }
   return fmt::format("expected a recipe ({}), found \"{}\"", list_recipes(), name);
 }

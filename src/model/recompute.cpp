@@ -24,8 +24,7 @@ class RecomputedLayer : public torch::autograd::Function<RecomputedLayer> {
  public:
   /// The parameters are inputs of the node so that their gradients leave through it.
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x,
-                            const std::vector<at::Tensor>& parameters,
-                            const c10::intrusive_ptr<LayerRun>& run,
+                            at::TensorList parameters, const c10::intrusive_ptr<LayerRun>& run,
                             const std::optional<at::Generator>& dropout_generator) {
     variable_list saved = {x};
     saved.insert(saved.end(), parameters.begin(), parameters.end());
@@ -64,7 +63,9 @@ class RecomputedLayer : public torch::autograd::Function<RecomputedLayer> {
 
 at::Tensor forward_recomputed(const DecoderLayer& layer, const at::Tensor& x,
                               const std::optional<at::Generator>& dropout_generator) {
-  return RecomputedLayer::apply(x, layer.trainable_parameters(),
+  const std::vector<at::Tensor> parameters = layer.trainable_parameters();
+  // Torch looks for inputs inside a TensorList, and passes over those of a vector.
+  return RecomputedLayer::apply(x, at::TensorList(parameters),
                                 c10::make_intrusive<LayerRun>(layer, dropout_generator),
                                 dropout_generator);
 }

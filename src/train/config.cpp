@@ -57,7 +57,6 @@ void read_model(ConfigReader reader, RunConfig& config) {
   config.random_model = read_random_model(reader);
   config.tokenizer_path = reader.text("tokenizer");
   check_exists(reader, "tokenizer", config.tokenizer_path);
-  config.random_model.raw = llama_config_json(config.random_model);
 }
 
 void read_data(ConfigReader reader, RunConfig& config) {

@@ -20,10 +20,14 @@ void set_threads(int64_t threads) {
   at::set_num_threads(static_cast<int>(threads > 0 ? threads : all));
 }
 
-LoadedModel random_model(const RunConfig& config, at::ScalarType dtype, at::Device device) {
+LoadedModel random_model(const RunConfig& config, const Tokenizer& tokenizer, at::ScalarType dtype,
+                         at::Device device) {
   LoadedModel loaded;
-  const ModelConfig& model = config.random_model;
-  loaded.model.config = model;
+  ModelConfig& model = loaded.model.config;
+  model = config.random_model;
+  if (tokenizer.bos_id()) model.bos_token_ids = {*tokenizer.bos_id()};
+  if (tokenizer.eos_id()) model.eos_token_ids = {*tokenizer.eos_id()};
+  model.raw = llama_config_json(model);
   loaded.model.weights =
       random_weights(model, derive_seed(config.train.seed, "model"), at::kFloat, device);
   loaded.model.rotary = make_rotary(model.rope, model.head_dim, device);
@@ -32,10 +36,10 @@ LoadedModel random_model(const RunConfig& config, at::ScalarType dtype, at::Devi
   return loaded;
 }
 
-LoadedModel load(const RunConfig& config) {
+LoadedModel load(const RunConfig& config, const Tokenizer& tokenizer) {
   const at::Device device = choose_device(config.device);
   const at::ScalarType dtype = choose_dtype(config.dtype, device);
-  if (config.is_random()) return random_model(config, dtype, device);
+  if (config.is_random()) return random_model(config, tokenizer, dtype, device);
   // Weights that are trained are kept in float32.
   const at::ScalarType stored = config.train.trainable == "all" ? at::kFloat : dtype;
   LoadedModel loaded = load_any_model(config.model_path, stored, device);
@@ -60,19 +64,16 @@ class RowSource {
 
   RowSet train() const {
     RowSet rows = open(config_.train_files, config_.train_rows);
-    if (config_.validation_files.empty()) rows.split_off_last(held_out_count(rows));
+    if (config_.validation_fraction > 0) rows.split_off_last(held_out_count(rows));
     return rows;
   }
-  /// At most `limit` held-out rows.
-  RowSet held_out(int64_t limit) const {
+  /// Every held-out row.
+  RowSet held_out() const {
     if (!config_.validation_files.empty()) {
-      RowOptions options = config_.validation_rows;
-      options.max_rows = limit;
-      return open(config_.validation_files, options);
+      return open(config_.validation_files, config_.validation_rows);
     }
     RowSet rows = open(config_.train_files, config_.train_rows);
-    RowSet all = rows.split_off_last(held_out_count(rows));
-    return all.split_off_last(std::min(limit, all.size()));
+    return rows.split_off_last(held_out_count(rows));
   }
 
  private:
@@ -83,7 +84,6 @@ class RowSource {
                   tokenizer_.bos_id().value_or(-1), vocab_size_);
   }
   int64_t held_out_count(const RowSet& rows) const {
-    if (config_.validation_fraction == 0) return 0;
     const double share = config_.validation_fraction * static_cast<double>(rows.size());
     const int64_t count = std::max<int64_t>(1, static_cast<int64_t>(share));
     if (count >= rows.size()) {
@@ -104,7 +104,7 @@ RunParts build_run_parts(const RunConfig& config) {
   RunParts parts;
   // The tokenizer first: an unsupported one is cheap to find.
   parts.tokenizer = load_tokenizer(config.is_random() ? config.tokenizer_path : config.model_path);
-  parts.loaded = load(config);
+  parts.loaded = load(config, *parts.tokenizer);
   const bool was_linearized = !parts.loaded.plan.is_teacher();
   if (!was_linearized) parts.loaded.plan = config.plan;
   parts.conversion = convert(parts.loaded.plan, parts.loaded.model);
@@ -120,8 +120,13 @@ RunParts build_run_parts(const RunConfig& config) {
   const RowSource source(config, *parts.tokenizer, parts.loaded.model.config.vocab_size);
   parts.train_rows.emplace(source.train());
   if (config.has_validation()) {
-    parts.validation_rows.emplace(source.held_out(config.train.validation_rows));
-    parts.eval_rows.emplace(source.held_out(config.eval_rows));
+    // Evaluation takes the first rows, validation the last: the checkpoint is not chosen on the
+    // rows it is judged by, unless there are too few of them.
+    const RowSet held_out = source.held_out();
+    const int64_t eval = std::min(config.eval_rows, held_out.size());
+    const int64_t validation = std::min(config.train.validation_rows, held_out.size());
+    parts.eval_rows.emplace(held_out.part(0, eval));
+    parts.validation_rows.emplace(held_out.part(held_out.size() - validation, validation));
   }
   if (parts.train_rows->size() < config.rows_per_step()) {
     log_warning("data", "a step reads {} rows but the data has only {}: rows repeat within a step",

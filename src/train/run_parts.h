@@ -15,8 +15,8 @@ struct RunParts {
   ParameterTable table;
   std::unique_ptr<Tokenizer> tokenizer;
   std::optional<RowSet> train_rows;
-  std::optional<RowSet> validation_rows;  // looked at while training
-  std::optional<RowSet> eval_rows;        // for the results; starts with the same rows
+  std::optional<RowSet> validation_rows;  // the last held-out ones, looked at while training
+  std::optional<RowSet> eval_rows;        // the first held-out ones, for the results
 };
 
 /// Loads or draws the model, converts it, makes parameters trainable and opens the data. Sets the

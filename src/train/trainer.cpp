@@ -59,7 +59,7 @@ int Trainer::run(const std::function<void(const TrainerState&)>& on_checkpoint) 
   if (is_done()) return 0;
   const TrainOptions& train = config_.train;
   progress_ = std::make_unique<Progress>("train", config_.total_steps() * config_.tokens_per_step(),
-                                         "tokens");
+                                         "tokens", state_.tokens);
   int signal = 0;
   while (!is_done() && signal == 0) {
     train_step();

@@ -165,7 +165,8 @@ TEST_CASE("a linearized folder with parameters its recipe does not have is refus
   const TemporaryFolder root;
   const fs::path folder = write_folder(root, "extra", plan_to_json(load_plan("window")));
   std::vector<std::pair<std::string, at::Tensor>> tensors;
-  visit_parameters(tiny_model().weights, [&](const std::string& name, at::Tensor& parameter) {
+  Model model = tiny_model();
+  visit_parameters(model.weights, [&](const std::string& name, at::Tensor& parameter) {
     tensors.emplace_back(name, parameter);
   });
   tensors.emplace_back("model.layers.0.self_attn.mixer.gate", random_tensor({4}, 1));

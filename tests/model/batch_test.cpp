@@ -1,6 +1,5 @@
 #include "model/batch.h"
 
-
 #include "ops/linear_cross_entropy/linear_cross_entropy.h"
 #include "support/catch.h"
 #include "support/refusal.h"

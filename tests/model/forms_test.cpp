@@ -2,6 +2,7 @@
 // gives the same logits, for every mixer.
 
 #include <ATen/ATen.h>
+
 #include <algorithm>
 
 #include "support/catch.h"

@@ -1,6 +1,5 @@
 #include "model/mixer.h"
 
-
 #include "support/catch.h"
 #include "support/refusal.h"
 #include "support/tiny_model.h"

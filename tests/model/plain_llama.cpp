@@ -1,7 +1,7 @@
 #include "model/plain_llama.h"
 
-
 #include <ATen/ATen.h>
+
 #include <cmath>
 
 namespace tigon::testing {

@@ -1,7 +1,6 @@
 // The forward pass against the plain Llama of plain_llama.h.
 #include "model/plain_llama.h"
 
-
 #include "support/catch.h"
 #include "support/tiny_model.h"
 #include "support/tolerance.h"

@@ -1,7 +1,7 @@
 #include "model/rotary.h"
 
-
 #include <ATen/ATen.h>
+
 #include <cmath>
 
 #include "support/catch.h"

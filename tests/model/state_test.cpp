@@ -1,6 +1,5 @@
 #include "model/state.h"
 
-
 #include "support/catch.h"
 #include "support/tiny_model.h"
 #include "support/tolerance.h"

@@ -1,7 +1,7 @@
 #include "model/tensor_io.h"
 
-
 #include <ATen/ATen.h>
+
 #include <cstring>
 
 #include "support/catch.h"

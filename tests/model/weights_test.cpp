@@ -1,7 +1,7 @@
 #include "model/weights.h"
 
-
 #include <ATen/ATen.h>
+
 #include <map>
 #include <set>
 

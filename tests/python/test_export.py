@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from support import SOURCE, TOLERANCE, check_close, relative_rms, run_tigon
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
+torch.set_num_threads(1)  # tensors this small only wait for each other
 SHARED = Path(os.environ.get("TIGON_SHARED", SOURCE.parent / "shared"))
 VOCABULARY = 400
 LLAMA3_ROPE = {
@@ -83,10 +84,10 @@ def load(folder, dtype=torch.float32):
     return AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True, dtype=dtype).eval()
 
 
-def tigon_logits(tmp_path, model, ids):
+def tigon_logits(tmp_path, model, ids, *options):
     save_file({"ids": ids.to(torch.int32)}, tmp_path / "ids.safetensors")
     out = tmp_path / "logits.safetensors"
-    run_tigon("logits", "--model", model, "--ids", tmp_path / "ids.safetensors", "--out", out,
+    run_tigon("logits", "--model", model, *options, "--ids", tmp_path / "ids.safetensors", "--out", out,
               "--device", "cpu", "--dtype", "float32")  # fmt: skip
     return load_file(out)["logits"]
 
@@ -207,6 +208,35 @@ def test_gradients_reach_every_parameter(exports):
     output.loss.backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all() and parameter.grad.any(), name
+
+
+TRAINING = """
+model: {{path: "{model}"}}
+linearize: {{recipe: liger-gla, window_keys: 8}}
+lora: {{rank: 4, alpha: 8, targets: [q_proj, k_proj, v_proj]}}
+data: {{train: ["{text}"], validation_fraction: 0.2, seq_len: 32, cache: "{folder}/cache"}}
+train: {{steps: 6, batch_rows: 2, optimizer: {{lr: 1e-2}}, validation_rows: 4}}
+eval: {{rows: 4}}
+run: {{folder: "{folder}/run"}}
+device: cpu
+threads: 1
+"""
+
+
+@torch.no_grad()
+def test_a_trained_adapter_is_merged_for_transformers(tmp_path, teachers):
+    model, text = teachers / "tied", tmp_path / "text.txt"
+    text.write_text(invented_text(2000, 5))
+    (tmp_path / "run.yaml").write_text(TRAINING.format(model=model, text=text, folder=tmp_path))
+    run_tigon("train", tmp_path / "run.yaml")
+    run_tigon("export", "--run", tmp_path / "run", "--out", tmp_path / "merged")
+    ids = random_ids(2, 60)
+    logits = load(tmp_path / "merged")(ids).logits
+    check_close("merged", logits, tigon_logits(tmp_path, tmp_path / "merged", ids), "kFloat32Student")
+    adapter = ["--adapter", tmp_path / "run/checkpoints/last"]
+    check_close("trained", logits, tigon_logits(tmp_path, model, ids, *adapter), "kMergedFloat32")
+    run_tigon("convert", "--model", model, "--recipe", "liger-gla", "--out", tmp_path / "untrained", "window_keys=8")
+    assert relative_rms(load(tmp_path / "untrained")(ids).logits, logits) > 0.05
 
 
 def test_the_folder_tokenizes_as_tigon(exports, tokenizer_bytes):

@@ -73,6 +73,30 @@ run: {folder: x}
   }
 }
 
+TEST_CASE("every shipped training config is read", "[config]") {
+  const TinyRun run;
+  const std::string base = (run.folder() / "base").string();
+  int num_configs = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(
+           std::filesystem::path(TIGON_SOURCE_FOLDER) / "configs/train")) {
+    INFO(entry.path());
+    const std::string text = read_text_file(entry.path());
+    CHECK(text.starts_with("# "));
+    CHECK(text.find("train configs/train/" + entry.path().filename().string()) !=
+          std::string::npos);
+    // The user's own files are stood in for.
+    const bool is_random = text.find("init: random") != std::string::npos;
+    std::vector<std::string> overrides = {(is_random ? "model.tokenizer=" : "model.path=") + base,
+                                          "data.train=" + (run.folder() / "train.txt").string()};
+    if (text.find("validation: [") != std::string::npos) {
+      overrides.push_back("data.validation=" + (run.folder() / "validation.txt").string());
+    }
+    CHECK(read_run_config(entry.path(), overrides).total_steps() > 0);
+    ++num_configs;
+  }
+  CHECK(num_configs >= 6);
+}
+
 TEST_CASE("combinations that make no sense are refused", "[config]") {
   const TinyRun run;
   const auto refused = [&](std::vector<std::string> overrides, const std::string& text) {

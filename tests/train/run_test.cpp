@@ -10,6 +10,7 @@
 #include "train/checkpoint_folder.h"
 #include "train/metrics.h"
 #include "train/run_folder.h"
+#include "train/run_parts.h"
 #include "train/tiny_run.h"
 
 using namespace tigon;
@@ -272,4 +273,16 @@ TEST_CASE("a dry run says what a run would take and writes no run folder", "[run
     CHECK(text.find(expected) != std::string::npos);
   }
   CHECK_FALSE(fs::exists(run.run_folder()));
+}
+
+TEST_CASE("the best checkpoint is not chosen on the rows it is judged by", "[run]") {
+  const TinyRun run;
+  const RunParts parts = build_run_parts(run.config());
+  REQUIRE(parts.eval_rows->size() == 4);
+  REQUIRE(parts.validation_rows->size() == 4);
+  for (int64_t i = 0; i < 4; ++i) {
+    for (int64_t j = 0; j < 4; ++j) {
+      CHECK(parts.eval_rows->row(i).tokens != parts.validation_rows->row(j).tokens);
+    }
+  }
 }

@@ -5,6 +5,7 @@
 #include <fstream>
 #include <regex>
 
+#include "core/log.h"
 #include "io/atomic_file.h"
 #include "support/compare.h"
 
@@ -52,6 +53,7 @@ seed: 7
 }  // namespace
 
 TinyRun::TinyRun() {
+  set_up_logging(-1);
   const std::filesystem::path base = folder_ / "base";
   std::filesystem::create_directory(base);
   ModelConfig model = tiny_config(2);
