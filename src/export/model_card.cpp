@@ -12,9 +12,9 @@ from transformers import AutoModelForCausalLM
 model = AutoModelForCausalLM.from_pretrained("FOLDER", trust_remote_code=True)
 ```
 
-It runs in tigon, and in transformers with `trust_remote_code=True` (tested with 5.17 and 5.23), where
-`modeling_tigon.py` in this folder is the model: plain PyTorch, no other package. Batches of unequal
-length are padded on the left. It does not run in vLLM or llama.cpp.
+It runs in tigon, and in transformers (tested with 5.17 and 5.23) with `trust_remote_code=True`:
+`modeling_tigon.py` in this folder is the model, plain PyTorch without another package. Batches of
+unequal length are padded on the left. It does not run in vLLM or llama.cpp.
 )";
 
 constexpr const char* kPlainUsage = R"(It is a plain Llama folder and runs wherever those run.

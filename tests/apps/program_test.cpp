@@ -6,7 +6,7 @@
 using namespace tigon;
 using namespace tigon::testing;
 
-TEST_CASE("--version names tigon, the commit, LibTorch, CUDA and the GPUs") {
+TEST_CASE("tigon --version names tigon, the commit, LibTorch, CUDA and the GPUs") {
   const ChildResult result = tigon_program({"--version"});
   CHECK(result.exit_code == 0);
   for (const std::string& part :
@@ -69,7 +69,7 @@ TEST_CASE("devices that are not there are refused") {
               "device 'cuda:99'");
 }
 
-TEST_CASE("-q keeps stderr to warnings and errors") {
+TEST_CASE("tigon -q keeps stderr to warnings and errors") {
   const TinyFolders tiny;
   const ChildResult result = tigon_program(
       {"-q", "generate", "--model", tiny.teacher(), "--prompt", "a", "--max-new-tokens", "2"});
