@@ -44,7 +44,10 @@ at::ScalarType scalar_type(DType dtype) {
 
 at::Device test_device() {
   const char* name = std::getenv("TIGON_TEST_DEVICE");
-  return name == nullptr ? at::Device(at::kCPU) : at::Device(std::string(name));
+  if (name == nullptr) return at::kCPU;
+  const at::Device device{std::string(name)};
+  // Tensors report the index too.
+  return device.has_index() ? device : at::Device(device.type(), 0);
 }
 
 double relative_rms(const at::Tensor& found, const at::Tensor& expected) {
