@@ -3,7 +3,6 @@
 
 #include "core/error.h"
 #include "model/key_value_ring.h"
-#include "ops/gated_scan/gated_scan.h"
 #include "ops/liger_attention/liger_attention.h"
 
 namespace tigon {
@@ -91,7 +90,8 @@ class LigerGlaMixer : public Mixer {
                            input.rotary.inverse_frequencies, input.batch.segments, seen.segments,
                            {.window_keys = options_.window_keys,
                             .gate_normalizer = options_.gate_normalizer,
-                            .mix = options_.mix},
+                            .mix = options_.mix,
+                            .rope_scale = input.rotary.scale},
                            initial_state);
   }
 
@@ -99,12 +99,11 @@ class LigerGlaMixer : public Mixer {
   /// once.
   at::Tensor step(const MixerInput& input, LigerGlaState& state) const {
     const at::Tensor window = state.ring().step(input);
-    const at::Tensor q = input.q.softmax(-1, at::kFloat), k = input.k.softmax(-1, at::kFloat);
-    const at::Tensor log_gate = at::log_sigmoid(input.k.to(at::kFloat)) / options_.gate_normalizer;
     const GatedScanResult scan =
-        gated_scan(q, k, input.v.to(at::kFloat), log_gate, input.batch.segments, state.read(input));
+        liger_recurrence(input.q, input.k, input.v, input.batch.segments, options_.gate_normalizer,
+                         state.read(input));
     state.write(input, scan.state);
-    return window * (1 - options_.mix) + (scan.out * options_.mix).to(window.scalar_type());
+    return at::lerp(window, scan.out, options_.mix);
   }
 
   HeadShape shape_;

@@ -47,6 +47,16 @@ void check_device(const char* op, const char* name, const at::Tensor& tensor,
               reference.device(), ", found ", tensor.device());
 }
 
+void check_queries_keys_values(const char* op, const at::Tensor& q, const at::Tensor& k,
+                               const at::Tensor& v) {
+  check_floating(op, "q", q);
+  check_shape(op, "q", q, {kAnySize, kAnySize, kAnySize});
+  check_shape(op, "k", k, {kAnySize, kAnySize, q.size(2)});
+  check_shape(op, "v", v, {k.size(0), k.size(1), q.size(2)});
+  check_dtype(op, "k", k, q.scalar_type());
+  check_dtype(op, "v", v, q.scalar_type());
+}
+
 void refuse_double_backward(const char* op) {
   TORCH_CHECK(!c10::GradMode::is_enabled(), "[", op,
               "] double backward: expected a backward pass without create_graph, found one with it;"

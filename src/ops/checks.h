@@ -20,6 +20,10 @@ void check_dtype(const char* op, const char* name, const at::Tensor& tensor,
 void check_device(const char* op, const char* name, const at::Tensor& tensor,
                   const at::Tensor& reference);
 
+/// Attention's inputs: q [N, H, D] floating-point, k and v [M, Hkv, D] of q's dtype.
+void check_queries_keys_values(const char* op, const at::Tensor& q, const at::Tensor& k,
+                               const at::Tensor& v);
+
 /// For the backward of a custom autograd Function that saves results of its own: create_graph would
 /// silently lose their part of the second derivative, so it is refused.
 void refuse_double_backward(const char* op);

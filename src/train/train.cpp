@@ -72,22 +72,11 @@ std::string summary_text(const Json& run, const Comparison& comparison, const fs
   return text;
 }
 
-}  // namespace
-
-TrainOutcome run_training(const RunConfig& config, bool resume) {
-  RunFolder folder(config, resume);
-  TrainOutcome outcome;
-  if (folder.is_complete()) {
-    outcome.run = read_json_file(folder.path() / "run.json");
-    outcome.summary = fmt::format("{} is complete already\n", folder.path().string());
-    return outcome;
-  }
-  RunParts parts = build_run_parts(config);
-  folder.start();
-  log_start(config, parts);
-  Json& run = outcome.run = describe_run(config, parts);
+/// Everything after the set-up: steps, evaluation, export. Fills the outcome as it goes.
+void run_to_end(const RunConfig& config, RunParts& parts, RunFolder& folder,
+                TrainOutcome& outcome) {
+  Json& run = outcome.run;
   const at::Device device = parts.loaded.model.device;
-
   TrainerState state;
   {
     Trainer trainer(config, parts, folder.path());
@@ -107,12 +96,12 @@ TrainOutcome run_training(const RunConfig& config, bool resume) {
     outcome.summary = fmt::format("interrupted after step {}; --resume continues\n", state.step);
     return true;
   };
-  if (stop_if_interrupted()) return outcome;
+  if (stop_if_interrupted()) return;
 
   load_result(config, parts, state, folder.path(), run);
   const Comparison comparison = evaluate_results(config, parts);
   run["results"] = comparison_to_json(comparison);
-  if (stop_if_interrupted()) return outcome;
+  if (stop_if_interrupted()) return;
   if (!config.export_to.empty()) {
     run["export"] = export_result(config, parts, folder, run["results"]).string();
   }
@@ -120,6 +109,40 @@ TrainOutcome run_training(const RunConfig& config, bool resume) {
   run["status"] = "complete";
   folder.write(run);
   outcome.summary = summary_text(run, comparison, folder.path());
+}
+
+/// Leaves "failed" and the reason in run.json. What stopped the run may stop this too: the first
+/// error is the one to report.
+void record_failure(const RunFolder& folder, Json& run, const char* reason) noexcept {
+  try {
+    run["status"] = "failed";
+    run["error"] = reason;
+    folder.write(run);
+  } catch (const std::exception& second) {
+    log_warning("train", "run.json could not be written: {}", second.what());
+  }
+}
+
+}  // namespace
+
+TrainOutcome run_training(const RunConfig& config, bool resume) {
+  RunFolder folder(config, resume);
+  TrainOutcome outcome;
+  if (folder.is_complete()) {
+    outcome.run = read_json_file(folder.path() / "run.json");
+    outcome.summary = fmt::format("{} is complete already\n", folder.path().string());
+    return outcome;
+  }
+  RunParts parts = build_run_parts(config);
+  folder.start();
+  log_start(config, parts);
+  outcome.run = describe_run(config, parts);
+  try {
+    run_to_end(config, parts, folder, outcome);
+  } catch (const std::exception& problem) {
+    record_failure(folder, outcome.run, problem.what());
+    throw;
+  }
   return outcome;
 }
 

@@ -10,6 +10,7 @@
 
 #include "support/catch.h"
 #include "support/compare.h"
+#include "support/tolerance.h"
 
 namespace tigon::testing {
 
@@ -19,6 +20,11 @@ struct OpRun {
   std::vector<at::Tensor> outputs;    // undefined ones are kept
   std::vector<at::Tensor> gradients;  // of each input
 };
+
+/// The upstream gradient of an op's i-th output; depends only on the shape.
+inline at::Tensor upstream_gradient(const at::Tensor& output, size_t i) {
+  return random_tensor(output.sizes(), 500 + i, at::kDouble).to(output.dtype());
+}
 
 /// Calls `op` on the inputs, converted to `dtype`, and takes the gradients of its outputs under
 /// random upstream gradients that depend only on the shapes.
@@ -35,7 +41,7 @@ inline OpRun run_op(const OpFunction& op, const std::vector<at::Tensor>& inputs,
     const at::Tensor& output = run.outputs[i];
     if (!output.defined()) continue;
     defined.push_back(output);
-    upstream.push_back(random_tensor(output.sizes(), 500 + i, at::kDouble).to(output.dtype()));
+    upstream.push_back(upstream_gradient(output, i));
   }
   run.gradients = torch::autograd::grad(defined, leaves, upstream);
   return run;
@@ -51,6 +57,36 @@ inline void check_runs(const OpRun& found, const OpRun& expected,
   }
   for (size_t i = 0; i < inputs.size(); ++i) {
     check_close("d" + inputs[i], found.gradients[i], expected.gradients[i], tolerance);
+  }
+}
+
+/// Trains one input at a time: it gets the gradient that it gets when all are trained, and the
+/// frozen others get none.
+inline void check_frozen_inputs(const OpFunction& op, const std::vector<at::Tensor>& inputs,
+                                const std::vector<std::string>& names) {
+  const OpRun all = run_op(op, inputs, at::kDouble);
+  for (size_t trained = 0; trained < names.size(); ++trained) {
+    INFO("trained " << names[trained]);
+    std::vector<at::Tensor> leaves;
+    for (const at::Tensor& input : inputs) {
+      leaves.push_back(input.detach().to(at::kDouble).clone());
+    }
+    leaves[trained].requires_grad_(true);
+    const std::vector<at::Tensor> outputs = op(leaves);
+    std::vector<at::Tensor> reached, upstream;
+    for (size_t i = 0; i < outputs.size(); ++i) {
+      if (!outputs[i].defined() || !outputs[i].requires_grad()) continue;
+      reached.push_back(outputs[i]);
+      upstream.push_back(upstream_gradient(outputs[i], i));
+    }
+    torch::autograd::backward(reached, upstream);
+    for (size_t i = 0; i < names.size(); ++i) {
+      if (i == trained) {
+        check_close("d" + names[i], leaves[i].grad(), all.gradients[i], kExactMath);
+      } else {
+        CHECK_FALSE(leaves[i].grad().defined());
+      }
+    }
   }
 }
 

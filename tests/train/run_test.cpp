@@ -224,7 +224,9 @@ TEST_CASE("a loss that is not finite ends the run and is never saved", "[run]") 
   check_refused([&] { run_training(config, false); }, "nothing was saved after step 0");
   check_refused([&] { run_training(config, true); }, "step ");
   CHECK_FALSE(fs::exists(run.run_folder() / "checkpoints" / "last"));
-  CHECK(run_json(run.run_folder()).at("status") == "running");
+  const Json json = run_json(run.run_folder());
+  CHECK(json.at("status") == "failed");
+  CHECK(json.at("error").get<std::string>().find("step ") != std::string::npos);
 }
 
 TEST_CASE("a run folder in use is refused without --resume", "[run]") {

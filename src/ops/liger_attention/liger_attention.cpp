@@ -7,7 +7,6 @@
 #include <tuple>
 
 #include "ops/checks.h"
-#include "ops/gated_scan/gated_scan.h"
 #include "ops/rope/rope.h"
 #include "ops/window_attention/window_attention.h"
 
@@ -18,12 +17,7 @@ namespace {
 void check_liger_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                            const at::Tensor& key_positions, const LigerAttentionOptions& options) {
   constexpr const char* kOp = "liger_attention";
-  check_floating(kOp, "q", q);
-  check_shape(kOp, "q", q, {kAnySize, kAnySize, kAnySize});
-  check_shape(kOp, "k", k, {kAnySize, kAnySize, q.size(2)});
-  check_shape(kOp, "v", v, {k.size(0), k.size(1), q.size(2)});
-  check_dtype(kOp, "k", k, q.scalar_type());
-  check_dtype(kOp, "v", v, q.scalar_type());
+  check_queries_keys_values(kOp, q, k, v);
   check_shape(kOp, "key_positions", key_positions, {k.size(0)});
   TORCH_CHECK(options.window_keys > 0, "[liger_attention] window_keys: expected 1 or more, found ",
               options.window_keys);
@@ -58,11 +52,8 @@ std::tuple<at::Tensor, at::Tensor> liger_attention_op(
       window_attention(rotated_q, rotated_k, v, segments, key_segments, {window_keys, 0, 0, false})
           .out;
 
-  const at::ScalarType type = accumulation_type(q.scalar_type());
-  const at::Tensor new_k = select(k, rows).to(type);
-  const at::Tensor log_gate = at::log_sigmoid(new_k) / gate_normalizer;
-  const GatedScanResult far = gated_scan(q.softmax(-1, type), new_k.softmax(-1), select(v, rows),
-                                         log_gate, segments, initial_state);
+  const GatedScanResult far = liger_recurrence(q, select(k, rows), select(v, rows), segments,
+                                               gate_normalizer, initial_state);
   return {at::lerp(near, far.out, mix), far.state};
 }
 
@@ -82,6 +73,15 @@ LigerAttentionResult liger_attention(const at::Tensor& q, const at::Tensor& k, c
               options.gate_normalizer, options.mix, initial_state, options.rope_scale,
               key_segments.cu_seqlens, segments.lengths, key_segments.lengths);
   return {out, state};
+}
+
+GatedScanResult liger_recurrence(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                 const Segments& segments, double gate_normalizer,
+                                 const std::optional<at::Tensor>& initial_state) {
+  const at::ScalarType type = accumulation_type(q.scalar_type());
+  const at::Tensor wide_k = k.to(type);
+  const at::Tensor log_gate = at::log_sigmoid(wide_k) / gate_normalizer;
+  return gated_scan(q.softmax(-1, type), wide_k.softmax(-1), v, log_gate, segments, initial_state);
 }
 
 TORCH_LIBRARY_FRAGMENT(tigon, m) {

@@ -7,6 +7,7 @@
 
 #include <optional>
 
+#include "ops/gated_scan/gated_scan.h"
 #include "ops/segments.h"
 
 namespace tigon {
@@ -34,5 +35,11 @@ LigerAttentionResult liger_attention(const at::Tensor& q, const at::Tensor& k, c
                                      const Segments& segments, const Segments& key_segments,
                                      const LigerAttentionOptions& options,
                                      const std::optional<at::Tensor>& initial_state = std::nullopt);
+
+/// The recurrence alone: gated_scan over φ(q), φ(k) and v with Liger's gate. q [N, H, D], k and v
+/// [N, Hkv, D] before RoPE.
+GatedScanResult liger_recurrence(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                 const Segments& segments, double gate_normalizer,
+                                 const std::optional<at::Tensor>& initial_state = std::nullopt);
 
 }  // namespace tigon

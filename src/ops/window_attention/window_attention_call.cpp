@@ -16,12 +16,7 @@ WindowAttentionCall check_window_attention(const at::Tensor& q, const at::Tensor
                                            at::OptionalIntArrayRef lengths,
                                            at::OptionalIntArrayRef key_lengths) {
   constexpr const char* kOp = "window_attention";
-  check_floating(kOp, "q", q);
-  check_shape(kOp, "q", q, {kAnySize, kAnySize, kAnySize});
-  check_shape(kOp, "k", k, {kAnySize, kAnySize, q.size(2)});
-  check_shape(kOp, "v", v, {k.size(0), k.size(1), q.size(2)});
-  check_dtype(kOp, "k", k, q.scalar_type());
-  check_dtype(kOp, "v", v, q.scalar_type());
+  check_queries_keys_values(kOp, q, k, v);
   check_device(kOp, "k", k, q);
   check_device(kOp, "v", v, q);
   TORCH_CHECK(k.size(1) > 0 && q.size(1) % k.size(1) == 0,
