@@ -19,13 +19,13 @@ constexpr size_t kMinPartBytes = size_t{1} << 12;
 
 class SentencePieceTokenizer final : public Tokenizer {
  public:
-  SentencePieceTokenizer(std::filesystem::path path, std::vector<std::filesystem::path> files)
-      : path_(std::move(path)), files_(std::move(files)) {
-    const std::string model = read_text_file(path_);
-    check_sentencepiece_model(model, path_.string());
+  SentencePieceTokenizer(const std::string& model, std::string source_name,
+                         std::vector<std::filesystem::path> files)
+      : source_name_(std::move(source_name)), files_(std::move(files)) {
+    check_sentencepiece_model(model, source_name_);
     const sentencepiece::util::Status status = processor_.LoadFromSerializedProto(model);
     if (!status.ok()) {
-      fail("{}: sentencepiece refuses the model: {}", path_.string(), status.error_message());
+      fail("{}: sentencepiece refuses the model: {}", source_name_, status.error_message());
     }
     is_splittable_ = can_split_at_spaces(model);
     fingerprint_ = "sentencepiece-" + ContentHash().add(model).hex();
@@ -49,14 +49,14 @@ class SentencePieceTokenizer final : public Tokenizer {
   std::string decode(std::span<const int32_t> ids) const override {
     for (const int32_t id : ids) {
       if (id < 0 || id >= vocab_size()) {
-        fail("{}: expected ids from 0 to {}, found {}", path_.string(), vocab_size() - 1, id);
+        fail("{}: expected ids from 0 to {}, found {}", source_name_, vocab_size() - 1, id);
       }
     }
     std::string text;
     const sentencepiece::util::Status status =
         processor_.Decode(std::vector<int>(ids.begin(), ids.end()), &text);
     if (!status.ok()) {
-      fail("{}: {} ids cannot be decoded: {}", path_.string(), ids.size(), status.error_message());
+      fail("{}: {} ids cannot be decoded: {}", source_name_, ids.size(), status.error_message());
     }
     return text;
   }
@@ -72,7 +72,7 @@ class SentencePieceTokenizer final : public Tokenizer {
     std::vector<int> ids;
     const sentencepiece::util::Status status = processor_.Encode(text, &ids);
     if (!status.ok()) {
-      fail("{}: a text of {} bytes cannot be tokenized: {}", path_.string(), text.size(),
+      fail("{}: a text of {} bytes cannot be tokenized: {}", source_name_, text.size(),
            status.error_message());
     }
     return ids;
@@ -82,7 +82,7 @@ class SentencePieceTokenizer final : public Tokenizer {
     return id < 0 ? std::nullopt : std::optional<int32_t>(id);
   }
 
-  std::filesystem::path path_;
+  std::string source_name_;
   std::vector<std::filesystem::path> files_;
   sentencepiece::SentencePieceProcessor processor_;
   std::string fingerprint_;
@@ -94,7 +94,13 @@ class SentencePieceTokenizer final : public Tokenizer {
 std::unique_ptr<Tokenizer> load_sentencepiece(const std::filesystem::path& model,
                                               std::vector<std::filesystem::path> companions) {
   companions.insert(companions.begin(), model);
-  return std::make_unique<SentencePieceTokenizer>(model, std::move(companions));
+  return load_sentencepiece_model(read_text_file(model), model.string(), std::move(companions));
+}
+
+std::unique_ptr<Tokenizer> load_sentencepiece_model(const std::string& model,
+                                                    const std::string& source_name,
+                                                    std::vector<std::filesystem::path> files) {
+  return std::make_unique<SentencePieceTokenizer>(model, source_name, std::move(files));
 }
 
 }  // namespace tigon

@@ -2,6 +2,7 @@
 #pragma once
 #include <filesystem>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "data/tokenizer.h"
@@ -12,5 +13,11 @@ namespace tigon {
 /// folder. Throws Error naming the file if it is not a sound sentencepiece model.
 std::unique_ptr<Tokenizer> load_sentencepiece(const std::filesystem::path& model,
                                               std::vector<std::filesystem::path> companions);
+
+/// The same for a model held in memory; `source_name` appears in errors, `files` is what files()
+/// gives.
+std::unique_ptr<Tokenizer> load_sentencepiece_model(const std::string& model,
+                                                    const std::string& source_name,
+                                                    std::vector<std::filesystem::path> files);
 
 }  // namespace tigon

@@ -6,7 +6,9 @@
 #include <string>
 
 #include "core/error.h"
+#include "data/llama2c_tokenizer.h"
 #include "data/sentencepiece_tokenizer.h"
+#include "io/json_file.h"
 #include "io/mapped_file.h"
 
 namespace tigon {
@@ -51,6 +53,12 @@ void refuse_other_kinds(const fs::path& file) {
   }
 }
 
+std::unique_ptr<Tokenizer> load_llama2c(const fs::path& file) {
+  const std::string name = file.string();
+  return load_sentencepiece_model(sentencepiece_model_of_llama2c(read_text_file(file), name), name,
+                                  {file});
+}
+
 std::unique_ptr<Tokenizer> load_folder(const fs::path& folder) {
   const fs::path model = folder / "tokenizer.model";
   if (fs::exists(model)) {
@@ -64,6 +72,7 @@ std::unique_ptr<Tokenizer> load_folder(const fs::path& folder) {
   for (const char* name : {"tokenizer.json", "vocab.json", "merges.txt"}) {
     if (fs::exists(folder / name)) refuse_other_kinds(folder / name);
   }
+  if (const auto file = find_llama2c_tokenizer(folder)) return load_llama2c(*file);
   fail("{}: expected a tokenizer (tokenizer.model), found none", folder.string());
 }
 
@@ -71,6 +80,7 @@ std::unique_ptr<Tokenizer> load_folder(const fs::path& folder) {
 
 std::unique_ptr<Tokenizer> load_tokenizer(const fs::path& folder_or_file) {
   if (fs::is_directory(folder_or_file)) return load_folder(folder_or_file);
+  if (folder_or_file.extension() == ".bin") return load_llama2c(folder_or_file);
   refuse_other_kinds(folder_or_file);
   return load_sentencepiece(folder_or_file, {});
 }

@@ -15,6 +15,12 @@ Json exported_config(const LoadedModel& loaded, DType dtype) {
   config["architectures"] = Json::array({"TigonForCausalLM"});
   config["auto_map"] = {{"AutoConfig", "configuration_tigon.TigonConfig"},
                         {"AutoModelForCausalLM", "modeling_tigon.TigonForCausalLM"}};
+  // What the family implies, so that modeling_tigon.py needs no table of families.
+  config["base_layers"] = {
+      {"qkv_bias", base.has_qkv_bias},           {"output_bias", base.has_output_bias},
+      {"mlp_bias", base.has_mlp_bias},           {"qk_norm", base.has_qk_norm},
+      {"windows", base.layer_windows},           {"head_dim", base.head_dim},
+      {"num_key_value_heads", base.num_kv_heads}};
   config["linearize"] = plan_to_json(loaded.plan);
   return config;
 }

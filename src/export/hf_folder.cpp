@@ -5,6 +5,7 @@
 #include <cctype>
 
 #include "core/log.h"
+#include "data/llama2c_tokenizer.h"
 #include "embedded/python_files.h"
 #include "export/hf_config.h"
 #include "export/merge_check.h"
@@ -31,29 +32,45 @@ constexpr std::array<std::string_view, 10> kCopiedNames = {"tokenizer.model",
                                                            "chat_template.json",
                                                            "generation_config.json"};
 // Licences and the like: LICENSE, LICENSE.txt, USE_POLICY.md, …
-constexpr std::array<std::string_view, 4> kCopiedPrefixes = {"LICENSE", "LICENCE", "NOTICE",
-                                                             "USE_POLICY"};
+constexpr std::array<std::string_view, 4> kLicencePrefixes = {"LICENSE", "LICENCE", "NOTICE",
+                                                              "USE_POLICY"};
 
-bool is_copied(const std::string& name) {
-  if (std::ranges::find(kCopiedNames, name) != kCopiedNames.end()) return true;
+bool is_licence(const std::string& name) {
   std::string upper = name;
   std::ranges::transform(upper, upper.begin(), [](unsigned char c) { return std::toupper(c); });
-  return std::ranges::any_of(kCopiedPrefixes,
+  return std::ranges::any_of(kLicencePrefixes,
                              [&](std::string_view prefix) { return upper.starts_with(prefix); });
 }
 
-void copy_if_wanted(const fs::path& file, const fs::path& folder) {
+bool is_wanted_beside_weights(const std::string& name) {
+  return is_licence(name) || std::ranges::find(kCopiedNames, name) != kCopiedNames.end();
+}
+
+using NameFilter = bool (*)(const std::string& name);
+
+void copy_if_wanted(const fs::path& file, const fs::path& folder, NameFilter is_wanted) {
   const std::string name = file.filename().string();
-  if (!fs::is_regular_file(file) || !is_copied(name)) return;
+  if (!fs::is_regular_file(file) || !is_wanted(name)) return;
   std::error_code code;
   fs::copy_file(file, folder / name, code);
   if (code) fail("cannot copy {}: {}", file.string(), code.message());
 }
 
-void copy_base_files(const fs::path& base, const fs::path& folder) {
+void copy_base_files(const fs::path& base, const fs::path& folder, NameFilter is_wanted) {
   // A model that was drawn at random may have a tokenizer file and no folder.
-  if (!fs::is_directory(base)) return copy_if_wanted(base, folder);
-  for (const auto& entry : fs::directory_iterator(base)) copy_if_wanted(entry.path(), folder);
+  if (!fs::is_directory(base)) return copy_if_wanted(base, folder, is_wanted);
+  for (const auto& entry : fs::directory_iterator(base)) {
+    copy_if_wanted(entry.path(), folder, is_wanted);
+  }
+}
+
+/// A llama2.c tokenizer becomes the sentencepiece model that it was made from.
+void write_llama2c_tokenizer(const fs::path& base, const fs::path& folder) {
+  if (!fs::is_directory(base) || fs::exists(folder / "tokenizer.model")) return;
+  const auto file = find_llama2c_tokenizer(base);
+  if (!file) return;
+  write_file_atomically(folder / "tokenizer.model",
+                        sentencepiece_model_of_llama2c(read_text_file(*file), file->string()));
 }
 
 /// A bare sentencepiece file leaves transformers to guess, and its guess drops the leading space.
@@ -107,7 +124,8 @@ void export_merged(const LoadedModel& loaded, const Conversion& conversion, cons
   const DType dtype = choose_export_dtype(loaded, options);
   AtomicFolder folder(out, options.replace);
   const fs::path& path = folder.path();
-  copy_base_files(options.base_folder, path);
+  copy_base_files(options.base_folder, path, is_wanted_beside_weights);
+  write_llama2c_tokenizer(options.base_folder, path);
   complete_tokenizer(path);
   write_json_file(path / "config.json", exported_config(loaded, dtype));
   write_json_file(path / "conversion_report.json", report_to_json(conversion.report));
@@ -127,6 +145,7 @@ void export_merged(const LoadedModel& loaded, const Conversion& conversion, cons
 void export_adapter(const LoadedModel& loaded, const LoraOptions& lora, const fs::path& out,
                     const ExportOptions& options) {
   AtomicFolder folder(out, options.replace);
+  copy_base_files(options.base_folder, folder.path(), is_licence);
   write_adapter(folder.path(), loaded.model.weights, lora, options.base_folder.string());
   const bool has_base = fs::exists(options.base_folder / "config.json");
   write_adapter_plan(

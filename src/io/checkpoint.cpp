@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "io/json_file.h"
+#include "io/llama2c.h"
 #include "io/safetensors.h"
 
 namespace tigon {
@@ -82,6 +83,11 @@ Checkpoint::Checkpoint(const fs::path& folder) : folder_(folder) {
   }
   const bool has_single_file = fs::exists(folder / kSingleFile);
   if (!fs::exists(folder / kIndexFile)) {
+    if (const auto file = has_single_file ? std::nullopt : find_llama2c_model(folder)) {
+      llama2c_file_ = std::make_shared<const Llama2cFile>(*file);
+      for (const auto& [name, view] : llama2c_file_->tensors()) tensors_[name] = &view;
+      return;
+    }
     if (!has_single_file) fail_without_weights(folder);
     files_.emplace_back(folder / kSingleFile);
     for (const auto& [name, view] : files_[0].tensors()) tensors_[name] = &view;
@@ -122,6 +128,11 @@ Checkpoint::Checkpoint(const fs::path& folder) : folder_(folder) {
     tensors_[name] = view;
   }
   problems.throw_if_any();
+}
+
+bool Checkpoint::has_weights(const fs::path& folder) {
+  return fs::exists(folder / kSingleFile) || fs::exists(folder / kIndexFile) ||
+         find_llama2c_model(folder).has_value();
 }
 
 const TensorView* Checkpoint::find(const std::string& name) const {

@@ -2,7 +2,11 @@
 
 #include "core/dtype.h"
 #include "core/error.h"
+#include "io/attention_config.h"
 #include "io/json_fields.h"
+#include "io/llama2c.h"
+#include "io/meta_params.h"
+#include "io/model_family.h"
 #include "io/rope_config.h"
 
 namespace tigon {
@@ -14,56 +18,37 @@ namespace fs = std::filesystem;
 // Far above any model, low enough that products of two sizes and an element's bytes fit into 63
 // bits.
 constexpr int64_t kMaxSize = int64_t{1} << 24;
-constexpr int64_t kMaxHeads = 4096;
-constexpr int64_t kMaxHeadDim = 4096;
 constexpr int64_t kMaxLayers = 4096;
 constexpr int64_t kMaxPositions = int64_t{1} << 31;
 
 /// The family whose weights the folder holds; a linearized folder names it as its base.
-std::string read_family(const JsonFields& fields) {
+const ModelFamily& read_family(const JsonFields& fields) {
   const std::string model_type = fields.text("model_type");
   const bool is_linearized = model_type == "tigon";
   const std::string key = is_linearized ? "base_model_type" : "model_type";
-  const std::string family = fields.text(key);
-  if (family != "llama") {
-    fail("{}: the family {} is not supported yet (llama is)", fields.name_of(key), family);
+  const std::string name = fields.text(key);
+  const ModelFamily* const family = find_family(name);
+  if (family == nullptr) {
+    fail("{}: the family {} is not supported ({} are)", fields.name_of(key), name, family_names());
   }
   if (is_linearized && !fields.has("linearize")) {
     fields.refuse("linearize", "the block that says how the model was linearized", "nothing");
   }
   if (!is_linearized && fields.has("linearize")) {
-    fields.refuse("linearize", "no such block beside model_type llama", "one");
+    fields.refuse("linearize", "no such block beside model_type " + name, "one");
   }
-  return family;
+  return *family;
 }
 
-/// What a Llama may say but tigon does not compute.
+/// What a config may say but tigon does not compute.
 void refuse_unsupported(const JsonFields& fields) {
   const std::string activation = fields.text("hidden_act", "silu");
   if (activation != "silu") {
     fields.refuse("hidden_act", "silu (others are not supported yet)", activation);
   }
-  for (const char* key : {"attention_bias", "mlp_bias"}) {
-    if (fields.flag(key, false)) fields.refuse(key, "false (biases are not supported yet)", "true");
-  }
   if (fields.has("quantization_config")) {
     fields.refuse("quantization_config", "none (quantized weights are not supported yet)", "one");
   }
-}
-
-int64_t implied_head_dim(const JsonFields& fields, const ModelConfig& config) {
-  if (!fields.has("head_dim") && config.hidden_size % config.num_heads != 0) {
-    fields.refuse("num_attention_heads",
-                  fmt::format("a divisor of hidden_size {} (or a head_dim)", config.hidden_size),
-                  fmt::format("{}", config.num_heads));
-  }
-  const int64_t head_dim =
-      fields.integer("head_dim", 1, kMaxHeadDim, config.hidden_size / config.num_heads);
-  if (head_dim % 2 != 0) {
-    fields.refuse("head_dim", "an even number (rotary embeddings turn pairs)",
-                  fmt::format("{}", head_dim));
-  }
-  return head_dim;
 }
 
 std::string read_dtype(const JsonFields& fields) {
@@ -80,29 +65,23 @@ std::string read_dtype(const JsonFields& fields) {
 ModelConfig parse_model_config(const Json& json, const std::string& source_name) {
   const JsonFields fields(json, source_name);
   ModelConfig config;
-  config.model_type = read_family(fields);
+  const ModelFamily& family = read_family(fields);
+  config.model_type = family.model_type;
   refuse_unsupported(fields);
   config.vocab_size = fields.integer("vocab_size", 1, kMaxSize);
   config.hidden_size = fields.integer("hidden_size", 1, kMaxSize);
   config.intermediate_size = fields.integer("intermediate_size", 1, kMaxSize);
   config.num_layers = fields.integer("num_hidden_layers", 1, kMaxLayers);
-  config.num_heads = fields.integer("num_attention_heads", 1, kMaxHeads);
-  config.num_kv_heads = fields.integer("num_key_value_heads", 1, kMaxHeads, config.num_heads);
-  if (config.num_heads % config.num_kv_heads != 0) {
-    fields.refuse("num_key_value_heads",
-                  fmt::format("a divisor of num_attention_heads {}", config.num_heads),
-                  fmt::format("{}", config.num_kv_heads));
-  }
-  config.head_dim = implied_head_dim(fields, config);
   config.max_position_embeddings =
-      fields.integer("max_position_embeddings", 1, kMaxPositions, 2048);
+      fields.integer("max_position_embeddings", 1, kMaxPositions, family.default_positions);
+  read_attention_config(fields, family, config);
   config.rms_norm_eps = fields.positive("rms_norm_eps", 1e-6);
   if (config.rms_norm_eps >= 1) {
     fields.refuse("rms_norm_eps", "a number < 1", fmt::format("{}", config.rms_norm_eps));
   }
   config.initializer_range = fields.positive("initializer_range", 0.02);
   config.tie_word_embeddings = fields.flag("tie_word_embeddings", false);
-  config.rope = parse_rope_config(fields);
+  config.rope = parse_rope_config(fields, config.max_position_embeddings);
   config.dtype = read_dtype(fields);
   config.bos_token_ids = fields.integers("bos_token_id", 0, config.vocab_size - 1);
   config.eos_token_ids = fields.integers("eos_token_id", 0, config.vocab_size - 1);
@@ -117,17 +96,15 @@ ModelConfig read_model_config(const fs::path& folder) {
          fs::exists(folder) ? "a file" : "nothing");
   }
   const fs::path path = folder / "config.json";
-  if (!fs::exists(path) && fs::exists(folder / "params.json")) {
-    fail(
-        "{}: expected config.json, found params.json: this is Meta's own format; tigon reads the "
-        "Hugging Face form of the same model (config.json and safetensors)",
-        folder.string());
+  if (fs::exists(path)) return parse_model_config(read_json_file(path), path.string());
+  if (const fs::path params = folder / "params.json"; fs::exists(params)) {
+    return parse_model_config(llama_config_of_meta_params(read_json_file(params), params.string()),
+                              params.string());
   }
-  if (!fs::exists(path)) {
-    fail("{}: expected a model folder in Hugging Face's form, found no config.json",
-         folder.string());
+  if (const auto file = find_llama2c_model(folder)) {
+    return parse_model_config(Llama2cFile(*file).config_json(), file->string());
   }
-  return parse_model_config(read_json_file(path), path.string());
+  fail("{}: expected a model folder in Hugging Face's form, found no config.json", folder.string());
 }
 
 Json llama_config_json(const ModelConfig& config) {

@@ -7,8 +7,9 @@
 
 namespace tigon {
 
-/// Reads `rope_theta` with `rope_scaling` (older files) or `rope_parameters` (newer ones).
-RopeConfig parse_rope_config(const JsonFields& config);
+/// Reads `rope_theta` with `rope_scaling` (older files) or `rope_parameters` (newer ones);
+/// `max_positions` is the config's max_position_embeddings.
+RopeConfig parse_rope_config(const JsonFields& config, int64_t max_positions);
 /// The older spelling, which every version of transformers reads: rope_theta and rope_scaling.
 void write_rope_config(const RopeConfig& rope, Json& json);
 

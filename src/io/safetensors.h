@@ -77,14 +77,18 @@ void stream_safetensors(
     const std::function<void(const TensorSpec& spec, const ByteSink& sink)>& write,
     const std::map<std::string, std::string>& metadata = {});
 
+class Llama2cFile;
+
 /// The weights of a Hugging Face folder: model.safetensors, or the shards that
-/// model.safetensors.index.json lists.
+/// model.safetensors.index.json lists. In a folder without either, a llama2.c model.
 class Checkpoint {
  public:
   /// Throws Error if there are no weights, a listed shard is missing, a tensor is listed but
   /// absent, present but not listed, or present twice, and if a single file and an index disagree
   /// about which files hold the weights; pickle files (pytorch_model.bin) are refused by name.
   explicit Checkpoint(const std::filesystem::path& folder);
+  /// Whether a folder holds weights in a form that the constructor reads, sound or not.
+  static bool has_weights(const std::filesystem::path& folder);
 
   const std::map<std::string, const TensorView*>& tensors() const { return tensors_; }
   /// nullptr if absent.
@@ -96,6 +100,7 @@ class Checkpoint {
  private:
   std::filesystem::path folder_;
   std::vector<SafetensorsFile> files_;
+  std::shared_ptr<const Llama2cFile> llama2c_file_;  // instead of files_
   std::map<std::string, const TensorView*> tensors_;
 };
 

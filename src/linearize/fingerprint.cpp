@@ -29,10 +29,13 @@ void add_config(ContentHash& hash, const ModelConfig& config) {
         config.rope.original_max_position_embeddings, int64_t{config.tie_word_embeddings}}) {
     add_number(hash, static_cast<double>(size));
   }
-  for (const double number : {config.rms_norm_eps, config.rope.theta, config.rope.factor,
-                              config.rope.low_freq_factor, config.rope.high_freq_factor}) {
+  for (const double number :
+       {config.rms_norm_eps, config.rope.theta, config.rope.factor, config.rope.low_freq_factor,
+        config.rope.high_freq_factor, config.rope.beta_fast, config.rope.beta_slow,
+        config.rope.attention_factor, config.rope.mscale, config.rope.mscale_all_dim}) {
     add_number(hash, number);
   }
+  for (const int64_t window : config.layer_windows) add_number(hash, static_cast<double>(window));
 }
 
 void add_tensor(ContentHash& hash, const std::string& name, const TensorView& view) {

@@ -22,8 +22,8 @@ int64_t count_elements(const TensorView& view) {
 void describe_mixers(FolderSummary& summary, const ModelConfig& config, const Plan& plan) {
   summary.recipe = plan.recipe;
   summary.family = config.model_type;
-  summary.state_dtype = config.dtype;
-  const at::ScalarType dtype = to_scalar_type(dtype_from_name(config.dtype).value());
+  summary.state_dtype = config.dtype.empty() ? "float32" : config.dtype;
+  const at::ScalarType dtype = to_scalar_type(dtype_from_name(summary.state_dtype).value());
   const MixerStack stack = build_stack(plan, config);
   const MixerStack teacher = make_teacher_stack(config);
   for (const auto& mixer : stack) {
@@ -44,12 +44,27 @@ void count_weights(FolderSummary& summary, const fs::path& folder) {
   }
 }
 
+/// Of a model whose weights are elsewhere.
+int64_t count_parameters(const ModelConfig& config) {
+  int64_t count = 0;
+  const ModelWeights weights = meta_weights(config, at::kFloat);
+  visit_parameters(weights, [&](const std::string&, const at::Tensor& parameter) {
+    count += parameter.numel();
+  });
+  return count;
+}
+
 FolderSummary inspect_model(const fs::path& folder) {
   const ModelConfig config = read_model_config(folder);
   FolderSummary summary;
   summary.kind = config.linearize.is_null() ? "teacher" : "linearized";
   describe_mixers(summary, config, read_folder_plan(config, folder));
-  count_weights(summary, folder);
+  summary.has_weights = Checkpoint::has_weights(folder);
+  if (summary.has_weights) {
+    count_weights(summary, folder);
+  } else {
+    summary.base_parameters = count_parameters(config);
+  }
   return summary;
 }
 
@@ -112,6 +127,7 @@ Json summary_to_json(const FolderSummary& summary) {
            {{"base", summary.base_parameters},
             {"new", summary.new_parameters},
             {"lora", summary.lora_parameters}}},
+          {"has_weights", summary.has_weights},
           {"weight_bytes", summary.weight_bytes},
           {"state_dtype", summary.state_dtype},
           {"state_per_sequence", std::move(state)}};
@@ -126,11 +142,14 @@ std::string summary_to_text(const FolderSummary& summary) {
                         has_model ? "" : " (not here: layers and state are not shown)");
   }
   text += layers_to_text(summary.layers);
-  text += fmt::format("parameters: base {}, new {}, LoRA {}; {} in this folder\n",
-                      format_count(static_cast<double>(summary.base_parameters)),
-                      format_count(static_cast<double>(summary.new_parameters)),
-                      format_count(static_cast<double>(summary.lora_parameters)),
-                      format_bytes(static_cast<double>(summary.weight_bytes)));
+  text +=
+      fmt::format("parameters: base {}, new {}, LoRA {}; {}\n",
+                  format_count(static_cast<double>(summary.base_parameters)),
+                  format_count(static_cast<double>(summary.new_parameters)),
+                  format_count(static_cast<double>(summary.lora_parameters)),
+                  summary.has_weights
+                      ? format_bytes(static_cast<double>(summary.weight_bytes)) + " in this folder"
+                      : "no weights in this folder");
   if (!has_model) return text;
   std::vector<std::vector<std::string>> rows;
   for (const StateSize& size : summary.state) {

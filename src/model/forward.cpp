@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+
 #include "core/error.h"
 #include "model/decoder_layer.h"
 #include "ops/rms_norm/rms_norm.h"
@@ -29,6 +31,17 @@ void check_fits(const Model& model, const MixerStack& stack, const Batch& batch,
   check_token_ids(batch, model.config.vocab_size);
 }
 
+/// The model's rotary embedding, or the one that the batch's longest sequence asks for.
+Rotary rotary_of(const Model& model, const Batch& batch) {
+  int64_t longest = 0;
+  for (size_t i = 0; i < batch.segments.lengths.size(); ++i) {
+    const int64_t past = batch.past_lengths.empty() ? 0 : batch.past_lengths[i];
+    longest = std::max(longest, past + batch.segments.lengths[i]);
+  }
+  if (!depends_on_length(model.config.rope, longest)) return model.rotary;
+  return make_rotary(model.config.rope, model.config.head_dim, model.device, longest);
+}
+
 }  // namespace
 
 at::Tensor forward_hidden(const Model& model, const MixerStack& stack, const Batch& batch,
@@ -37,7 +50,7 @@ at::Tensor forward_hidden(const Model& model, const MixerStack& stack, const Bat
   const double eps = model.config.rms_norm_eps;
   const auto context = std::make_shared<const LayerContext>(LayerContext{
       .batch = batch,
-      .rotary = model.rotary,
+      .rotary = rotary_of(model, batch),
       .rms_norm_eps = eps,
       .use_adapters = options.use_adapters,
   });

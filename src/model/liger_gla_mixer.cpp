@@ -99,9 +99,8 @@ class LigerGlaMixer : public Mixer {
   /// once.
   at::Tensor step(const MixerInput& input, LigerGlaState& state) const {
     const at::Tensor window = state.ring().step(input);
-    const GatedScanResult scan =
-        liger_recurrence(input.q, input.k, input.v, input.batch.segments, options_.gate_normalizer,
-                         state.read(input));
+    const GatedScanResult scan = liger_recurrence(input.q, input.k, input.v, input.batch.segments,
+                                                  options_.gate_normalizer, state.read(input));
     state.write(input, scan.state);
     return at::lerp(window, scan.out, options_.mix);
   }

@@ -13,7 +13,12 @@ HeadShape head_shape(const ModelConfig& config) {
 }
 
 MixerStack make_teacher_stack(const ModelConfig& config) {
-  return MixerStack(config.num_layers, make_softmax_mixer(head_shape(config)));
+  MixerStack stack(config.num_layers, make_softmax_mixer(head_shape(config)));
+  for (size_t layer = 0; layer < config.layer_windows.size(); ++layer) {
+    const int64_t window_keys = config.layer_windows[layer];
+    if (window_keys > 0) stack[layer] = make_softmax_mixer(head_shape(config), window_keys);
+  }
+  return stack;
 }
 
 }  // namespace tigon

@@ -45,6 +45,8 @@ void visit_all_parameters(Weights& weights, const Visit& visit) {
     const std::string prefix = layer_prefix(i);
     visit(prefix + "input_layernorm.weight", layer.input_norm);
     visit(prefix + "post_attention_layernorm.weight", layer.post_attention_norm);
+    if (layer.q_norm.defined()) visit(prefix + "self_attn.q_norm.weight", layer.q_norm);
+    if (layer.k_norm.defined()) visit(prefix + "self_attn.k_norm.weight", layer.k_norm);
     visit_layer_linears(layer, prefix, visit_linear);
   }
   visit("model.norm.weight", weights.norm);
@@ -85,7 +87,12 @@ ModelWeights meta_weights(const ModelConfig& config, at::ScalarType dtype) {
   const auto tensor = [&](std::vector<int64_t> shape) {
     return at::empty(shape, at::device(at::kMeta).dtype(dtype));
   };
-  const auto linear = [&](int64_t out, int64_t in) { return Linear{.weight = tensor({out, in})}; };
+  const auto linear = [&](int64_t out, int64_t in, bool has_bias) {
+    return Linear{.weight = tensor({out, in}), .bias = has_bias ? tensor({out}) : at::Tensor()};
+  };
+  const auto head_norm = [&] {
+    return config.has_qk_norm ? tensor({config.head_dim}) : at::Tensor();
+  };
   const int64_t hidden = config.hidden_size, inner = config.intermediate_size;
   const int64_t query = config.num_heads * config.head_dim;
   const int64_t key = config.num_kv_heads * config.head_dim;
@@ -97,14 +104,16 @@ ModelWeights meta_weights(const ModelConfig& config, at::ScalarType dtype) {
   weights.norm = tensor({hidden});
   for (int64_t i = 0; i < config.num_layers; ++i) {
     weights.layers.push_back({.input_norm = tensor({hidden}),
-                              .q_proj = linear(query, hidden),
-                              .k_proj = linear(key, hidden),
-                              .v_proj = linear(key, hidden),
-                              .o_proj = linear(hidden, query),
+                              .q_proj = linear(query, hidden, config.has_qkv_bias),
+                              .k_proj = linear(key, hidden, config.has_qkv_bias),
+                              .v_proj = linear(key, hidden, config.has_qkv_bias),
+                              .q_norm = head_norm(),
+                              .k_norm = head_norm(),
+                              .o_proj = linear(hidden, query, config.has_output_bias),
                               .post_attention_norm = tensor({hidden}),
-                              .gate_proj = linear(inner, hidden),
-                              .up_proj = linear(inner, hidden),
-                              .down_proj = linear(hidden, inner)});
+                              .gate_proj = linear(inner, hidden, config.has_mlp_bias),
+                              .up_proj = linear(inner, hidden, config.has_mlp_bias),
+                              .down_proj = linear(hidden, inner, config.has_mlp_bias)});
   }
   return weights;
 }
@@ -117,6 +126,8 @@ ModelWeights random_weights(const ModelConfig& config, uint64_t seed, at::Scalar
     at::Tensor values = at::empty(parameter.sizes(), at::kFloat);
     if (name.ends_with("norm.weight")) {
       values.fill_(1);
+    } else if (name.ends_with(".bias")) {
+      values.zero_();
     } else {
       const double deviation =
           config.initializer_range * (is_residual_output(name) ? residual_scale : 1);

@@ -1,5 +1,5 @@
-// The weights of a Llama-family model under Hugging Face's parameter names. Mixers are not here:
-// they are stacks over these weights.
+// The weights of a model of the Llama kind under Hugging Face's parameter names. Mixers are not
+// here: they are stacks over these weights.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -17,6 +17,7 @@ namespace tigon {
 struct LayerWeights {
   at::Tensor input_norm;          // [M] input_layernorm.weight
   Linear q_proj, k_proj, v_proj;  // self_attn.*
+  at::Tensor q_norm, k_norm;      // [D] self_attn.*.weight; undefined in families without them
   Linear o_proj;
   at::Tensor post_attention_norm;        // [M] post_attention_layernorm.weight
   Linear gate_proj, up_proj, down_proj;  // mlp.*

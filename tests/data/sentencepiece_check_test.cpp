@@ -14,6 +14,7 @@
 #include "support/tiny_tokenizer.h"
 
 using namespace std::string_literals;
+using namespace tigon;
 using namespace tigon::testing;
 using tigon::check_sentencepiece_model;
 

@@ -12,6 +12,7 @@
 #include "support/temporary_folder.h"
 #include "support/tiny_tokenizer.h"
 
+using namespace tigon;
 using namespace tigon::testing;
 namespace fields = tigon::sentencepiece_fields;
 using tigon::can_split_at_spaces;

@@ -49,9 +49,10 @@ TEST_CASE("a linearized folder has everything that the model needs elsewhere", "
         std::vector<std::string>{"LICENSE.txt", "NOTICE", "README.md", "USE_POLICY.md",
                                  "config.json", "configuration_tigon.py", "conversion_report.json",
                                  "generation_config.json", "model.safetensors", "modeling_tigon.py",
-                                 "tokenizer.model", "tokenizer_config.json"});
+                                 "rotary_tigon.py", "tokenizer.model", "tokenizer_config.json"});
   CHECK(read_text_file(root / "out/LICENSE.txt") == "base/LICENSE.txt");
-  for (const std::string file : {"configuration_tigon.py", "modeling_tigon.py"}) {
+  for (const std::string file :
+       {"configuration_tigon.py", "modeling_tigon.py", "rotary_tigon.py"}) {
     CHECK(read_text_file(root / "out" / file) ==
           read_text_file(fs::path(TIGON_SOURCE_FOLDER "/src/export/python") / file));
   }

@@ -1,9 +1,12 @@
 #include "linearize/inspect.h"
 
+#include <map>
+
 #include "linearize/convert.h"
 #include "lora/adapter_folder.h"
 #include "support/catch.h"
 #include "support/refusal.h"
+#include "support/shared_material.h"
 #include "support/temporary_folder.h"
 #include "support/tiny_model.h"
 
@@ -102,4 +105,38 @@ TEST_CASE("inspect refuses what is no model folder", "[inspect]") {
   const TemporaryFolder folder;
   check_refused<Error>([&] { inspect_folder(folder.path()); }, "config.json");
   check_refused<Error>([&] { inspect_folder(folder / "nothing"); }, "there is no such folder");
+}
+
+TEST_CASE("inspect of a folder without weights counts what config.json calls for", "[inspect]") {
+  const TemporaryFolder folder;
+  write_model_folder(tiny_model(), folder.path());
+  std::filesystem::remove(folder / "model.safetensors");
+  const FolderSummary summary = inspect_folder(folder.path());
+  CHECK_FALSE(summary.has_weights);
+  CHECK(summary.base_parameters == kTinyParameters);
+  CHECK(summary.weight_bytes == 0);
+  CHECK(summary_to_text(summary).find("no weights in this folder") != std::string::npos);
+}
+
+TEST_CASE("inspect prints every published config", "[inspect]") {
+  TIGON_SHARED_OR_SKIP(configs, "configs");
+  // Parameters in billions, as their model cards have them.
+  const std::map<std::string, double> billions = {{"Llama-2-7b-hf", 6.74},
+                                                  {"Llama-3.1-8B", 8.03},
+                                                  {"Llama-3.1-8B-Instruct", 8.03},
+                                                  {"Llama-3.2-1B", 1.24},
+                                                  {"Meta-Llama-3-8B", 8.03},
+                                                  {"Mistral-7B-v0.1", 7.24},
+                                                  {"Mistral-7B-Instruct-v0.3", 7.25},
+                                                  {"Qwen2-1.5B-Instruct", 1.54},
+                                                  {"Qwen2.5-7B-Instruct", 7.62},
+                                                  {"Qwen3-8B", 8.19}};
+  for (const auto& entry : std::filesystem::directory_iterator(configs)) {
+    const std::string name = entry.path().filename();
+    INFO(name);
+    const FolderSummary summary = inspect_folder(entry.path());
+    CHECK(static_cast<double>(summary.base_parameters) / 1e9 ==
+          Approx(billions.at(name)).epsilon(0.005));
+    CHECK_FALSE(summary.layers.empty());
+  }
 }

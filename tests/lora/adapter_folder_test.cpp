@@ -1,7 +1,7 @@
 #include "lora/adapter_folder.h"
 
-
 #include <ATen/ATen.h>
+
 #include <fstream>
 
 #include "io/safetensors.h"

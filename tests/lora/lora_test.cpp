@@ -1,7 +1,7 @@
 #include "lora/lora.h"
 
-
 #include <ATen/ATen.h>
+
 #include <cmath>
 
 #include "support/catch.h"

@@ -1,6 +1,7 @@
 // Not a test of its own: writes an adapter for the Python tests, which open it with peft.
 
 #include <ATen/ATen.h>
+
 #include <cstdlib>
 
 #include "lora/adapter_folder.h"

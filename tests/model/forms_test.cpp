@@ -204,6 +204,34 @@ TEST_CASE("A slot that was reset starts anew; the others go on", "[forms]") {
   });
 }
 
+TEST_CASE("Norms on q and k, biases, windows of the teacher's own and scaled RoPE", "[forms]") {
+  const at::NoGradGuard no_grad;
+  ModelConfig config = tiny_config();
+  config.has_qkv_bias = config.has_output_bias = config.has_mlp_bias = config.has_qk_norm = true;
+  config.layer_windows = {16, 0};
+  config.rope = {.type = "yarn", .factor = 4, .original_max_position_embeddings = 32};
+  Model model = random_model(config);
+  visit_parameters(model.weights, [](const std::string& name, at::Tensor& parameter) {
+    const bool is_new = name.ends_with(".bias") || name.ends_with("q_norm.weight") ||
+                        name.ends_with("k_norm.weight");
+    if (is_new) parameter = random_tensor(parameter.sizes(), name.size()).to(parameter.device());
+  });
+  const Sequences sequences = {random_tokens(70, 97, 1), random_tokens(41, 97, 2)};
+  for (const NamedStack& named : stacks(config)) {
+    INFO(named.name);
+    const std::vector<at::Tensor> expected = alone(model, named.stack, sequences);
+    const at::Tensor packed =
+        forward_hidden(model, named.stack, make_batch(sequences, model.device));
+    check_close("packed", packed, at::cat(expected), kFormsAgree);
+    Continuation run(model, named.stack, 2);
+    run.feed({piece_of(sequences[0], 0, 30), piece_of(sequences[1], 0, 1)}, {0, 1});
+    for (size_t t = 0; t < 40; ++t) {
+      run.feed({piece_of(sequences[0], 30 + t, 1), piece_of(sequences[1], 1 + t, 1)}, {0, 1});
+    }
+    check_slots(run, expected);
+  }
+}
+
 TEST_CASE("A bfloat16 state decodes as near to float32 as the whole bfloat16 forward", "[forms]") {
   const at::NoGradGuard no_grad;
   const Model model = tiny_model(3, at::kBFloat16);

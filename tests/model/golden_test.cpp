@@ -65,6 +65,21 @@ TEST_CASE("Llama with llama3 RoPE scaling: transformers' logits and tokens", "[g
   check_teacher(folder, folder / "expected.safetensors");
 }
 
+TEST_CASE("Mistral with a sliding window: transformers' logits and tokens", "[golden]") {
+  TIGON_SHARED_OR_SKIP(folder, "golden/models/mistral-sliding");
+  check_teacher(folder, folder / "expected.safetensors");
+}
+
+TEST_CASE("Qwen2 with biases on q, k and v: transformers' logits and tokens", "[golden]") {
+  TIGON_SHARED_OR_SKIP(folder, "golden/models/qwen2-bias");
+  check_teacher(folder, folder / "expected.safetensors");
+}
+
+TEST_CASE("Qwen3 with norms on q and k: transformers' logits and tokens", "[golden]") {
+  TIGON_SHARED_OR_SKIP(folder, "golden/models/qwen3-qknorm");
+  check_teacher(folder, folder / "expected.safetensors");
+}
+
 TEST_CASE("A trained model in bfloat16 files: transformers' logits and tokens", "[golden]") {
   TIGON_SHARED_OR_SKIP(folder, "models/gutenberg-25m");
   TIGON_SHARED_OR_SKIP(expected, "golden/models/gutenberg-25m.safetensors");

@@ -167,7 +167,7 @@ TEST_CASE("lora_linear in bfloat16 with float32 adapters", "[lora_linear]") {
   same.backward(dout);
   wide.backward(dout.to(at::kDouble));
   for (size_t i = 0; i < 5; ++i) {
-    const auto& [name, tensor] = in.differentiable()[i];
+    const auto [name, tensor] = in.differentiable()[i];
     const at::Tensor gradient = tensor.grad();
     CHECK(gradient.scalar_type() == tensor.scalar_type());
     check_low_precision("gradient of " + name, gradient.to(at::kBFloat16),

@@ -13,7 +13,7 @@ BINARY = Path(os.environ.get("TIGON_BINARY_FOLDER", SOURCE / "build"))
 
 def _read_tolerances():
     text = (SOURCE / "tests/support/tolerance.h").read_text()
-    found = re.findall(r"inline constexpr double (k\w+) = ([^;]+);", text)
+    found = re.findall(r"inline constexpr double (k\w+) =\s*([^;]+);", text)
     return {name: float(value) for name, value in found}
 
 

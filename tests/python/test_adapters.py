@@ -1,5 +1,6 @@
 """Adapter folders in both directions: tigon opens peft's, peft opens tigon's; same logits."""
 
+import json
 import os
 import subprocess
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from support import BINARY, check_close, run_tigon
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 
 @pytest.fixture
@@ -108,3 +109,27 @@ def test_peft_opens_an_adapter_of_tigon(tmp_path, model_folder, ids):
     for name, tensor in stored.items():
         assert torch.equal(state[name], tensor), name
     check_same_logits(tmp_path, model_folder, adapter, adapted, ids)
+
+
+@torch.no_grad()
+def test_an_adapter_trained_on_the_reference_window(tmp_path, model_folder, ids):
+    """As the reference Liger code leaves them: rank 8 on q, k and v, trained under a window of 65 keys."""
+    student = tmp_path / "student"
+    run_tigon("convert", "--model", model_folder, "--recipe", "liger-gla", "--out", student, "window_keys=65")
+    assert json.loads((student / "config.json").read_text())["linearize"]["window_keys"] == 65
+    model = AutoModelForCausalLM.from_pretrained(student, trust_remote_code=True, dtype=torch.float32)
+    config = peft.LoraConfig(r=8, target_modules=["q_proj", "k_proj", "v_proj"], task_type="CAUSAL_LM")
+    adapted = peft.get_peft_model(model, config).eval()
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    adapted.save_pretrained(tmp_path / "adapter")
+    ids = torch.randint(0, 101, (2, 140), generator=torch.Generator().manual_seed(4))  # past the window
+    expected, base = adapted(ids).logits, model_without(adapted, ids)
+    assert (expected - base).norm() > 0.05 * base.norm()
+    check_close("adapted", tigon_logits(tmp_path, student, tmp_path / "adapter", ids), expected, "kFloat32Student")
+
+
+def model_without(adapted, ids):
+    with adapted.disable_adapter():
+        return adapted(ids).logits

@@ -13,7 +13,9 @@
 namespace tigon::testing {
 namespace {
 
-at::Tensor as_double(const at::Tensor& tensor) { return tensor.detach().to(at::kCPU, at::kDouble).contiguous(); }
+at::Tensor as_double(const at::Tensor& tensor) {
+  return tensor.detach().to(at::kCPU, at::kDouble).contiguous();
+}
 
 std::string index_text(int64_t flat, at::IntArrayRef shape) {
   std::string text;
@@ -26,16 +28,26 @@ std::string index_text(int64_t flat, at::IntArrayRef shape) {
 
 at::ScalarType scalar_type(DType dtype) {
   switch (dtype) {
-    case DType::kFloat64: return at::kDouble;
-    case DType::kFloat32: return at::kFloat;
-    case DType::kFloat16: return at::kHalf;
-    case DType::kBFloat16: return at::kBFloat16;
-    case DType::kInt64: return at::kLong;
-    case DType::kInt32: return at::kInt;
-    case DType::kInt16: return at::kShort;
-    case DType::kInt8: return at::kChar;
-    case DType::kUInt8: return at::kByte;
-    case DType::kBool: return at::kBool;
+    case DType::kFloat64:
+      return at::kDouble;
+    case DType::kFloat32:
+      return at::kFloat;
+    case DType::kFloat16:
+      return at::kHalf;
+    case DType::kBFloat16:
+      return at::kBFloat16;
+    case DType::kInt64:
+      return at::kLong;
+    case DType::kInt32:
+      return at::kInt;
+    case DType::kInt16:
+      return at::kShort;
+    case DType::kInt8:
+      return at::kChar;
+    case DType::kUInt8:
+      return at::kByte;
+    case DType::kBool:
+      return at::kBool;
   }
   return at::kFloat;
 }
@@ -51,14 +63,16 @@ at::Device test_device() {
 }
 
 double relative_rms(const at::Tensor& found, const at::Tensor& expected) {
-  if (!found.defined() || found.sizes() != expected.sizes()) return std::numeric_limits<double>::infinity();
+  if (!found.defined() || found.sizes() != expected.sizes())
+    return std::numeric_limits<double>::infinity();
   const at::Tensor f = as_double(found), e = as_double(expected);
   if (!at::isfinite(f).all().item<bool>()) return std::numeric_limits<double>::infinity();
   const double error = (f - e).norm().item<double>(), scale = e.norm().item<double>();
   return scale == 0 ? error : error / scale;
 }
 
-void check_close(const std::string& name, const at::Tensor& found, const at::Tensor& expected, double tolerance) {
+void check_close(const std::string& name, const at::Tensor& found, const at::Tensor& expected,
+                 double tolerance) {
   INFO(name);
   REQUIRE(found.defined());
   REQUIRE(found.sizes() == expected.sizes());
@@ -66,7 +80,9 @@ void check_close(const std::string& name, const at::Tensor& found, const at::Ten
   if (found.numel() > 0) {
     const at::Tensor f = as_double(found).flatten(), e = as_double(expected).flatten();
     const int64_t worst = at::nan_to_num(f - e, 1e300).abs().argmax().item<int64_t>();
-    UNSCOPED_INFO("worst at " << index_text(worst, expected.sizes()) << ": found " << f[worst].item<double>() << ", expected " << e[worst].item<double>());
+    UNSCOPED_INFO("worst at " << index_text(worst, expected.sizes()) << ": found "
+                              << f[worst].item<double>() << ", expected "
+                              << e[worst].item<double>());
   }
   CHECK(error <= tolerance);
 }
@@ -90,7 +106,10 @@ void check_low_precision(const std::string& name, const at::Tensor& found, const
 
 at::Tensor golden(const SafetensorsFile& file, const std::string& name) {
   const TensorView& view = file.at(name);
-  return at::from_blob(const_cast<std::byte*>(view.data), view.shape, at::TensorOptions(scalar_type(view.dtype))).clone().to(test_device());
+  return at::from_blob(const_cast<std::byte*>(view.data), view.shape,
+                       at::TensorOptions(scalar_type(view.dtype)))
+      .clone()
+      .to(test_device());
 }
 
 at::Tensor random_tensor(at::IntArrayRef shape, uint64_t seed, at::ScalarType dtype) {

@@ -11,16 +11,20 @@ namespace tigon::testing {
 /// The device of this run: the CPU, or the GPU under TIGON_TEST_DEVICE=cuda.
 at::Device test_device();
 
-/// rms(found − expected) / rms(expected), in float64 on the CPU; infinity if a value is not finite or shapes differ.
+/// rms(found − expected) / rms(expected), in float64 on the CPU; infinity if a value is not finite
+/// or shapes differ.
 double relative_rms(const at::Tensor& found, const at::Tensor& expected);
 
-/// Fails the test (CHECK) if relative_rms exceeds the tolerance; reports name, error, worst index and both values.
-void check_close(const std::string& name, const at::Tensor& found, const at::Tensor& expected, double tolerance);
+/// Fails the test (CHECK) if relative_rms exceeds the tolerance; reports name, error, worst index
+/// and both values.
+void check_close(const std::string& name, const at::Tensor& found, const at::Tensor& expected,
+                 double tolerance);
 /// Fails unless dtype, shape and every bit are equal.
 void check_bitwise(const std::string& name, const at::Tensor& found, const at::Tensor& expected);
 
 /// Judges a low-precision result by a plain version run in the same precision, both against a wide
-/// reference: err(found) ≤ kLowPrecisionFactor · err(plain) + kLowPrecisionUlps ulps of found's dtype.
+/// reference: err(found) ≤ kLowPrecisionFactor · err(plain) + kLowPrecisionUlps ulps of found's
+/// dtype.
 void check_low_precision(const std::string& name, const at::Tensor& found, const at::Tensor& plain,
                          const at::Tensor& reference);
 

@@ -9,8 +9,9 @@
 
 namespace tigon::testing {
 
-void check_gradients(const std::function<std::vector<at::Tensor>(const std::vector<at::Tensor>&)>& function,
-                     const std::vector<std::pair<std::string, at::Tensor>>& inputs, int directions) {
+void check_gradients(
+    const std::function<std::vector<at::Tensor>(const std::vector<at::Tensor>&)>& function,
+    const std::vector<std::pair<std::string, at::Tensor>>& inputs, int directions) {
   constexpr double kStep = 1e-5;
   std::vector<at::Tensor> values;
   for (const auto& [name, tensor] : inputs) {
@@ -19,13 +20,16 @@ void check_gradients(const std::function<std::vector<at::Tensor>(const std::vect
   }
   const std::vector<at::Tensor> outputs = function(values);
   std::vector<at::Tensor> projections;
-  for (size_t i = 0; i < outputs.size(); ++i) projections.push_back(random_tensor(outputs[i].sizes(), 1000 + i, at::kDouble));
+  for (size_t i = 0; i < outputs.size(); ++i)
+    projections.push_back(random_tensor(outputs[i].sizes(), 1000 + i, at::kDouble));
   const auto project = [&](const std::vector<at::Tensor>& found) {
     at::Tensor sum = at::zeros({}, values[0].options());
-    for (size_t i = 0; i < found.size(); ++i) sum = sum + (found[i].to(at::kDouble) * projections[i]).sum();
+    for (size_t i = 0; i < found.size(); ++i)
+      sum = sum + (found[i].to(at::kDouble) * projections[i]).sum();
     return sum;
   };
-  const std::vector<at::Tensor> gradients = torch::autograd::grad({project(outputs)}, values, {}, false, false, /*allow_unused=*/true);
+  const std::vector<at::Tensor> gradients =
+      torch::autograd::grad({project(outputs)}, values, {}, false, false, /*allow_unused=*/true);
   for (size_t i = 0; i < values.size(); ++i) {
     INFO("gradient of " << inputs[i].first);
     REQUIRE(gradients[i].defined());

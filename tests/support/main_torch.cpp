@@ -1,4 +1,5 @@
-// Entry point of test programs that see Torch: uninitialised memory is filled with NaN, so that an output nobody wrote is found.
+// Entry point of test programs that see Torch: uninitialised memory is filled with NaN, so that an
+// output nobody wrote is found.
 #if __has_include(<catch2/catch_session.hpp>)
 #include <catch2/catch_session.hpp>
 #else

@@ -10,6 +10,8 @@ std::filesystem::path shared_folder() {
   return std::filesystem::path(TIGON_SOURCE_FOLDER).parent_path() / "shared";
 }
 
-void print_skip(const std::string& reason) { std::cout << "SKIPPED: " << reason << std::endl; }
+void print_skip(const std::string& reason) {
+  std::cout << "SKIPPED: " << reason << std::endl;
+}
 
 }  // namespace tigon::testing

@@ -1,4 +1,5 @@
-// The folder of real models, corpora and oracle values that lies beside a checkout; tests that need it skip without it.
+// The folder of real models, corpora and oracle values that lies beside a checkout; tests that need
+// it skip without it.
 #pragma once
 #include <filesystem>
 #include <string>
@@ -13,7 +14,8 @@ void print_skip(const std::string& reason);
 
 }  // namespace tigon::testing
 
-/// Ends the test case as skipped if shared/RELATIVE is not there; otherwise declares `variable` with its path.
+/// Ends the test case as skipped if shared/RELATIVE is not there; otherwise declares `variable`
+/// with its path.
 #define TIGON_SHARED_OR_SKIP(variable, relative)                                                 \
   const std::filesystem::path variable = tigon::testing::shared_folder() / (relative);           \
   if (!std::filesystem::exists(variable)) {                                                      \

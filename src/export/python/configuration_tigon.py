@@ -1,6 +1,8 @@
-"""Configuration of a model that tigon linearized: its base model's, and a `linearize` block.
+"""Configuration of a model that tigon linearized: its base model's, and two blocks.
 
-The block says which mixer each layer has, with every number (see modeling_tigon.py):
+`base_layers` says what the base's family implies: which linear layers have a bias, whether each head
+of q and k is normalised, the base's own sliding window in each layer (0: none; empty: no layer).
+`linearize` says which mixer each layer has, with every number (see modeling_tigon.py):
   recipe           "window" or "liger-gla"
   window_keys      keys a token sees, itself included
   gate_normalizer  (liger-gla) log decay = logsigmoid(k) / gate_normalizer
@@ -19,6 +21,7 @@ class TigonConfig(PretrainedConfig):
         self,
         base_model_type="llama",
         linearize=None,
+        base_layers=None,
         vocab_size=32000,
         hidden_size=4096,
         intermediate_size=11008,
@@ -41,13 +44,15 @@ class TigonConfig(PretrainedConfig):
     ):
         self.base_model_type = base_model_type
         self.linearize = linearize
+        self.base_layers = base_layers
         self.vocab_size = vocab_size
         self.hidden_size = hidden_size
         self.intermediate_size = intermediate_size
         self.num_hidden_layers = num_hidden_layers
         self.num_attention_heads = num_attention_heads
-        self.num_key_value_heads = num_key_value_heads or num_attention_heads
-        self.head_dim = head_dim or hidden_size // num_attention_heads
+        implied = base_layers or {}
+        self.num_key_value_heads = num_key_value_heads or implied.get("num_key_value_heads") or num_attention_heads
+        self.head_dim = head_dim or implied.get("head_dim") or hidden_size // num_attention_heads
         self.max_position_embeddings = max_position_embeddings
         self.initializer_range = initializer_range
         self.rms_norm_eps = rms_norm_eps
@@ -73,6 +78,16 @@ class TigonConfig(PretrainedConfig):
         if every > 0 and (layer + 1) % every == 0:
             is_softmax = True
         return "softmax" if is_softmax else recipe
+
+    def window_of_layer(self, layer):
+        """Keys a token sees in a layer, itself included; 0: all earlier ones."""
+        if self.mixer_of_layer(layer) != "softmax":
+            return self.linearize["window_keys"]
+        windows = self.base_layer("windows", [])
+        return windows[layer] if windows else 0
+
+    def base_layer(self, key, default=False):
+        return (self.base_layers or {}).get(key, default)
 
 
 def _rope_parameters(rope_parameters, rope_scaling, rope_theta):

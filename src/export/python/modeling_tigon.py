@@ -1,7 +1,8 @@
-"""A linearized Llama in plain PyTorch, for transformers' `trust_remote_code=True`.
+"""A linearized model of the Llama kind in plain PyTorch, for transformers' `trust_remote_code=True`.
 
 Written by tigon into every folder it exports. A layer is a Llama layer whose attention is one of
-  softmax    causal attention over all earlier tokens (layers that a hybrid keeps); memory: all keys
+  softmax    causal attention over all earlier tokens, or over the window that the base itself has in that
+             layer (layers that a hybrid keeps); memory: all keys, or that window
   window     causal attention over the last `window_keys` tokens, itself included; memory: those keys
   liger-gla  (1 - mix) * window + mix * recurrence, where per KV head
                S_t = diag(a_t) S_{t-1} + softmax(k_t)^T v_t      o_t = softmax(q_t) S_t
@@ -21,39 +22,13 @@ from transformers import GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 
 from .configuration_tigon import TigonConfig
+from .rotary_tigon import rotary_embedding, rotate
 
 # Tokens the recurrence takes at once. Within a chunk the decay between every pair of tokens is formed,
 # so that only exponents <= 0 occur: memory grows with this number, the length of the loop shrinks.
 SCAN_CHUNK = 16
 # Queries of one block of window attention; a block reads its own keys and W - 1 earlier ones.
 WINDOW_BLOCK = 128
-
-
-def inverse_frequencies(config, device):
-    """[D/2] float32, for the rope types that tigon exports: default, linear, llama3."""
-    rope = config.rope_parameters
-    exponents = torch.arange(0, config.head_dim, 2, dtype=torch.float32, device=device) / config.head_dim
-    frequencies = 1.0 / (rope["rope_theta"] ** exponents)
-    kind = rope["rope_type"]
-    if kind == "default":
-        return frequencies
-    if kind == "linear":
-        return frequencies / rope["factor"]
-    if kind == "llama3":
-        # Long wavelengths are stretched by `factor`, short ones kept, those between blended.
-        low, high = rope["low_freq_factor"], rope["high_freq_factor"]
-        turns = rope["original_max_position_embeddings"] * frequencies / (2 * math.pi)
-        share = ((turns - low) / (high - low)).clamp(0, 1)
-        return share * frequencies + (1 - share) * frequencies / rope["factor"]
-    raise ValueError(f"config.json: rope_type: expected default, linear or llama3, found {kind}")
-
-
-def rotate(x, positions, frequencies):
-    """RoPE. x [B, heads, T, D], positions [B, T]; the angles are float32 whatever the dtype."""
-    angles = positions[:, None, :, None].float() * frequencies  # [B, 1, T, D/2]
-    cos, sin = angles.cos(), angles.sin()
-    first, second = x.float().chunk(2, dim=-1)
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1).to(x.dtype)
 
 
 def attend(q, k, v, visible):
@@ -158,11 +133,8 @@ class TigonCache:
 
     def __init__(self, config):
         # A window of W keys needs W - 1 old ones beside the new token.
-        window = config.linearize.get("window_keys", 1) - 1
-        self.layers = [
-            LayerMemory(None if config.mixer_of_layer(i) == "softmax" else window)
-            for i in range(config.num_hidden_layers)
-        ]
+        windows = [config.window_of_layer(i) for i in range(config.num_hidden_layers)]
+        self.layers = [LayerMemory(window - 1 if window > 0 else None) for window in windows]
         self.seen_columns = 0  # padding included
         self.lengths = None  # [B] real tokens
 
@@ -196,9 +168,10 @@ class TigonRMSNorm(nn.Module):
 class TigonMLP(nn.Module):
     def __init__(self, config):
         super().__init__()
-        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        bias = config.base_layer("mlp_bias")
+        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=bias)
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=bias)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=bias)
 
     def forward(self, x):
         return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
@@ -209,27 +182,33 @@ class TigonAttention(nn.Module):
         super().__init__()
         self.config = config
         self.mixer = config.mixer_of_layer(layer)
-        D = config.head_dim
-        self.q_proj = nn.Linear(config.hidden_size, config.num_attention_heads * D, bias=False)
-        self.k_proj = nn.Linear(config.hidden_size, config.num_key_value_heads * D, bias=False)
-        self.v_proj = nn.Linear(config.hidden_size, config.num_key_value_heads * D, bias=False)
-        self.o_proj = nn.Linear(config.num_attention_heads * D, config.hidden_size, bias=False)
+        self.window = config.window_of_layer(layer)
+        D, bias = config.head_dim, config.base_layer("qkv_bias")
+        self.q_proj = nn.Linear(config.hidden_size, config.num_attention_heads * D, bias=bias)
+        self.k_proj = nn.Linear(config.hidden_size, config.num_key_value_heads * D, bias=bias)
+        self.v_proj = nn.Linear(config.hidden_size, config.num_key_value_heads * D, bias=bias)
+        self.o_proj = nn.Linear(config.num_attention_heads * D, config.hidden_size, bias=config.base_layer("output_bias"))
+        self.q_norm = self.k_norm = None
+        if config.base_layer("qk_norm"):
+            self.q_norm = TigonRMSNorm(D, config.rms_norm_eps)
+            self.k_norm = TigonRMSNorm(D, config.rms_norm_eps)
 
-    def forward(self, x, positions, is_real, frequencies, memory):
+    def forward(self, x, positions, is_real, rotary, memory):
         """x [B, T, M]; positions and is_real [B, T]; memory: a LayerMemory or None."""
         B, T, _ = x.shape
         q, k, v = (
             projection(x).view(B, T, -1, self.config.head_dim).transpose(1, 2)
             for projection in (self.q_proj, self.k_proj, self.v_proj)
         )
+        if self.q_norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
         key_positions = positions.masked_fill(~is_real, -1)
         if memory is None:
             memory = LayerMemory(None)
         all_k, all_v, key_positions = memory.extend(k, v, key_positions)
-        rotated_q = rotate(q, positions, frequencies)
-        rotated_k = rotate(all_k, key_positions, frequencies)
-        keys = key_positions.shape[1]
-        window = keys if self.mixer == "softmax" else self.config.linearize["window_keys"]
+        rotated_q = rotate(q, positions, rotary)
+        rotated_k = rotate(all_k, key_positions, rotary)
+        window = self.window or key_positions.shape[1]
         out = window_attention(rotated_q, rotated_k, all_v, positions, key_positions, is_real, window)
         if self.mixer == "liger-gla":
             mix = self.config.linearize["mix"]
@@ -260,8 +239,8 @@ class TigonDecoderLayer(nn.Module):
         self.input_layernorm = TigonRMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_attention_layernorm = TigonRMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def forward(self, x, positions, is_real, frequencies, memory):
-        x = x + self.self_attn(self.input_layernorm(x), positions, is_real, frequencies, memory)
+    def forward(self, x, positions, is_real, rotary, memory):
+        x = x + self.self_attn(self.input_layernorm(x), positions, is_real, rotary, memory)
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
@@ -306,11 +285,12 @@ class TigonModel(TigonPreTrainedModel):
         else:
             positions = counts - 1
         positions = positions.clamp(min=0)
-        frequencies = inverse_frequencies(self.config, x.device)
+        tokens = positions.max().item() + 1 if self.config.rope_parameters["rope_type"] == "dynamic" else 0
+        rotary = rotary_embedding(self.config, tokens, x.device)
         hidden_states = (x,)
         for i, layer in enumerate(self.layers):
             memory = None if past_key_values is None else past_key_values.layers[i]
-            x = layer(x, positions, is_real, frequencies, memory)
+            x = layer(x, positions, is_real, rotary, memory)
             if output_hidden_states:
                 hidden_states += (x,)
         x = self.norm(x)

@@ -1,11 +1,11 @@
-// Writes protobuf fields, for crafted tokenizer models.
+// Writes protobuf fields.
 #pragma once
 #include <cstdint>
 #include <cstring>
 #include <string>
 #include <string_view>
 
-namespace tigon::testing {
+namespace tigon {
 
 inline std::string varint(uint64_t value) {
   std::string bytes;
@@ -27,4 +27,4 @@ inline std::string float_field(uint32_t number, float value) {
   return varint(number << 3 | 5) + bytes;
 }
 
-}  // namespace tigon::testing
+}  // namespace tigon

@@ -1,0 +1,84 @@
+"""Writes tests/fuzz/seeds/: small sound files of every kind, for the fuzz targets to start from.
+
+    .venv/bin/python tests/fuzz/make_seeds.py
+"""
+
+import io
+import json
+import shutil
+import struct
+from pathlib import Path
+
+import numpy
+import sentencepiece
+from safetensors.numpy import save
+
+SEEDS = Path(__file__).parent / "seeds"
+LINES = ["linear attention keeps a state", "tokens and rows", "é über 漢字", "one two three"] * 50
+
+
+def write(target, name, data):
+    folder = SEEDS / target
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(data if isinstance(data, bytes) else data.encode())
+
+
+def safetensors():
+    tensors = {"a.weight": numpy.ones((2, 3), numpy.float32), "b": numpy.arange(4, dtype=numpy.int64)}
+    write("safetensors", "two", save(tensors, {"format": "pt"}))
+    write("safetensors", "empty", save({}))
+    write("safetensors", "half", save({"h": numpy.ones((1, 0, 2), numpy.float16), "s": numpy.float32([3])}))
+
+
+def model_configs():
+    sizes = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+             "num_attention_heads": 4, "num_key_value_heads": 2, "bos_token_id": 1, "eos_token_id": [2, 3]}  # fmt: skip
+    llama3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+              "original_max_position_embeddings": 64, "rope_theta": 5e5}  # fmt: skip
+    yarn = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64, "beta_fast": 32, "truncate": True}
+    variants = {
+        "llama": {"model_type": "llama", "rope_parameters": llama3, "attention_bias": True},
+        "mistral": {"model_type": "mistral", "sliding_window": 16, "rope_theta": 1e4},
+        "qwen2": {"model_type": "qwen2", "rope_scaling": yarn, "use_sliding_window": True, "max_window_layers": 1},
+        "qwen3": {"model_type": "qwen3", "layer_types": ["full_attention"] * 2, "head_dim": 16, "dtype": "bfloat16"},
+        "tigon": {"model_type": "tigon", "base_model_type": "llama", "linearize": {"recipe": "window"}},
+    }
+    for name, keys in variants.items():
+        write("model_config", name, json.dumps(sizes | keys))
+    meta = {"dim": 64, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "vocab_size": 64, "multiple_of": 16,
+            "ffn_dim_multiplier": 1.3, "norm_eps": 1e-5, "rope_theta": 5e5}  # fmt: skip
+    write("model_config", "meta", json.dumps(meta))
+
+
+def sentencepieces():
+    for kind, rule in (("bpe", "identity"), ("unigram", "identity"), ("char", "identity"), ("word", "identity")):
+        model = io.BytesIO()
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(LINES), model_writer=model, model_type=kind, vocab_size=60, minloglevel=2,
+            hard_vocab_limit=False, normalization_rule_name=rule,
+        )  # fmt: skip
+        write("sentencepiece", kind, model.getvalue())
+
+
+def llama2c():
+    dim, hidden, layers, heads, kv_heads, vocab, seq_len = 4, 3, 1, 2, 1, 5, 2
+    kv_dim = dim // heads * kv_heads
+    floats = vocab * dim + layers * (2 * dim + 2 * dim * dim + 2 * kv_dim * dim + 3 * hidden * dim)
+    floats += dim + seq_len * dim // heads
+    header = struct.pack("<7i", dim, hidden, layers, heads, kv_heads, vocab, seq_len)
+    write("llama2c", "model", header + bytes(4 * floats))
+    pieces = [b"<unk>", b"\n<s>\n", b"\n</s>\n", b"<0x0A>", b" a", b"b", b" ab", b"\xc3\xa9"]
+    tokens = b"".join(struct.pack("<fi", -float(i), len(piece)) + piece for i, piece in enumerate(pieces))
+    write("llama2c", "tokenizer", struct.pack("<i", 7) + tokens)
+
+
+def main():
+    shutil.rmtree(SEEDS, ignore_errors=True)
+    safetensors()
+    model_configs()
+    sentencepieces()
+    llama2c()
+
+
+if __name__ == "__main__":
+    main()
