@@ -31,12 +31,12 @@ Session open_session(const GenerateTextOptions& options) {
       .prompt = {},
       .options = options.generate};
   const Tokenizer& tokenizer = *session.tokenizer;
-  if (tokenizer.bos_id()) session.prompt.push_back(*tokenizer.bos_id());
+  if (tokenizer.adds_bos()) session.prompt.push_back(*tokenizer.bos_id());
   const auto ids = tokenizer.encode(
       options.prompt_file.empty() ? options.prompt : read_text_file(options.prompt_file));
   session.prompt.insert(session.prompt.end(), ids.begin(), ids.end());
   if (session.prompt.empty())
-    fail("the prompt is empty and the tokenizer has no BOS to start from");
+    fail("the prompt is empty and the tokenizer adds no BOS to start from");
   session.options.stop_ids = session.loaded.model.config.eos_token_ids;
   if (tokenizer.eos_id()) session.options.stop_ids.push_back(*tokenizer.eos_id());
   const int64_t positions = session.loaded.model.config.max_position_embeddings;

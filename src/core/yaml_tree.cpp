@@ -57,7 +57,7 @@ class TreeBuilder {
           {origin, child_path, fmt::format("given twice (first on line {})", first->origin.line)});
       return;
     }
-    mapping.entries.emplace_back(name, build(value, child_path, line, depth + 1));
+    mapping.entries.push_back({name, build(value, child_path, line, depth + 1)});
   }
 
   const std::string& source_name_;
@@ -95,14 +95,14 @@ void emit(const YamlNode& node, YAML::Emitter& emitter) {
 
 YamlNode* YamlNode::find(std::string_view key) {
   const auto found = std::find_if(entries.begin(), entries.end(),
-                                  [&](const Entry& entry) { return entry.first == key; });
-  return found == entries.end() ? nullptr : &found->second;
+                                  [&](const YamlEntry& entry) { return entry.key == key; });
+  return found == entries.end() ? nullptr : &found->value;
 }
 
 YamlNode& YamlNode::child(std::string_view key, const YamlOrigin& child_origin) {
   if (kind == Kind::kNull) kind = Kind::kMapping;
   if (YamlNode* const found = find(key)) return *found;
-  YamlNode& made = entries.emplace_back(std::string(key), YamlNode()).second;
+  YamlNode& made = entries.emplace_back(YamlEntry{std::string(key), {}}).value;
   made.origin = child_origin;
   return made;
 }

@@ -3,7 +3,6 @@
 #pragma once
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "core/error.h"
@@ -17,16 +16,17 @@ struct YamlOrigin {
   int rank = 0;        // order in a list of problems: 0 the file, 1 what it inherits, 2 overrides
 };
 
+struct YamlEntry;
+
 struct YamlNode {
   enum class Kind { kNull, kScalar, kList, kMapping };
-  using Entry = std::pair<std::string, YamlNode>;
 
   Kind kind = Kind::kNull;
   YamlOrigin origin;
   std::string scalar;
-  bool is_quoted = false;       // a quoted scalar is a text, whatever it looks like
-  std::vector<YamlNode> items;  // of a list
-  std::vector<Entry> entries;   // of a mapping, in order
+  bool is_quoted = false;          // a quoted scalar is a text, whatever it looks like
+  std::vector<YamlNode> items;     // of a list
+  std::vector<YamlEntry> entries;  // of a mapping, in order
 
   /// The value under a key; nullptr if this is no mapping or has no such key.
   YamlNode* find(std::string_view key);
@@ -35,6 +35,11 @@ struct YamlNode {
   YamlNode& child(std::string_view key, const YamlOrigin& child_origin);
   /// As messages show it: `"3e-4x"`, `a list`, `a section`, `nothing`.
   std::string shown() const;
+};
+
+struct YamlEntry {
+  std::string key;
+  YamlNode value;
 };
 
 /// Two entries of one mapping that have the same key, or a key that is no text.

@@ -64,6 +64,13 @@ class SentencePieceTokenizer final : public Tokenizer {
   int64_t vocab_size() const override { return processor_.GetPieceSize(); }
   std::optional<int32_t> bos_id() const override { return present(processor_.bos_id()); }
   std::optional<int32_t> eos_id() const override { return present(processor_.eos_id()); }
+  std::vector<SpecialToken> special_tokens() const override {
+    std::vector<SpecialToken> found;
+    for (int32_t id = 0; id < processor_.GetPieceSize(); ++id) {
+      if (processor_.IsControl(id)) found.push_back({processor_.IdToPiece(id), id});
+    }
+    return found;
+  }
   std::string fingerprint() const override { return fingerprint_; }
   std::vector<std::filesystem::path> files() const override { return files_; }
 

@@ -23,6 +23,7 @@ size_t settled_size(std::string_view text) {
 
 std::string StreamDecoder::push(int32_t id) {
   ids_.push_back(id);
+  if (tokenizer_.may_change_earlier_text(id)) return "";
   const std::string text = tokenizer_.decode(ids_);
   const size_t settled = settled_size(text);
   if (settled <= emitted_) return "";

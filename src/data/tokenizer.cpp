@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <array>
-#include <cctype>
 #include <string>
 
 #include "core/error.h"
+#include "data/bpe/tiktoken_tokenizer.h"
+#include "data/bpe/tokenizer_json.h"
+#include "data/bpe/vocabulary_merges.h"
 #include "data/llama2c_tokenizer.h"
 #include "data/sentencepiece_tokenizer.h"
 #include "io/json_file.h"
@@ -16,41 +18,17 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// What lies beside tokenizer.model in a Hugging Face folder and goes where it goes.
+/// What lies beside a sentencepiece tokenizer.model in a Hugging Face folder and goes where it
+/// goes.
 constexpr std::array kCompanions = {"tokenizer_config.json", "special_tokens_map.json",
                                     "added_tokens.json", "tokenizer.json", "chat_template.jinja"};
 
-[[noreturn]] void refuse(const fs::path& file, const char* kind) {
-  fail("{}: {}, not supported yet; expected a sentencepiece tokenizer.model", file.string(), kind);
-}
-
-/// A line of a tiktoken file: base64 text, a space, a rank.
-bool is_tiktoken_line(std::string_view line) {
-  const size_t space = line.find(' ');
-  if (space == std::string_view::npos || space == 0 || space + 1 == line.size()) return false;
-  const auto is_base64 = [](unsigned char c) {
-    return std::isalnum(c) != 0 || c == '+' || c == '/' || c == '=';
-  };
-  const auto is_digit = [](unsigned char c) { return std::isdigit(c) != 0; };
-  const std::string_view text = line.substr(0, space), rank = line.substr(space + 1);
-  return std::all_of(text.begin(), text.end(), is_base64) &&
-         std::all_of(rank.begin(), rank.end(), is_digit);
-}
-
-/// Refuses by name, or by the first line, what is no sentencepiece model.
-void refuse_other_kinds(const fs::path& file) {
-  const std::string name = file.filename().string();
-  if (name == "vocab.json" || name == "merges.txt") {
-    refuse(file, "a byte-level BPE tokenizer (vocab.json and merges.txt)");
-  }
+/// As much of a file as tells its kind.
+std::string beginning_of(const fs::path& file) {
+  constexpr size_t kBytes = 2000;
   const MappedFile mapped(file);
-  const auto bytes = mapped.bytes();
-  const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-  const std::string_view line = text.substr(0, std::min(text.find('\n'), size_t{1000}));
-  if (is_tiktoken_line(line)) refuse(file, "a tiktoken file (Llama 3)");
-  if (file.extension() == ".json" || line.starts_with("{")) {
-    refuse(file, "a Hugging Face tokenizer.json");
-  }
+  const auto bytes = mapped.bytes().first(std::min(mapped.bytes().size(), kBytes));
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
 std::unique_ptr<Tokenizer> load_llama2c(const fs::path& file) {
@@ -59,30 +37,41 @@ std::unique_ptr<Tokenizer> load_llama2c(const fs::path& file) {
                                   {file});
 }
 
-std::unique_ptr<Tokenizer> load_folder(const fs::path& folder) {
-  const fs::path model = folder / "tokenizer.model";
-  if (fs::exists(model)) {
-    refuse_other_kinds(model);
-    std::vector<fs::path> companions;
-    for (const char* name : kCompanions) {
-      if (fs::exists(folder / name)) companions.push_back(folder / name);
-    }
-    return load_sentencepiece(model, std::move(companions));
+/// `folder`: where the file's companions lie; none if it was given alone.
+std::unique_ptr<Tokenizer> load_file(const fs::path& file, const std::optional<fs::path>& folder) {
+  const std::string name = file.filename().string();
+  if (name == "vocab.json" || name == "merges.txt") {
+    return load_vocabulary_and_merges(file.parent_path());
   }
-  for (const char* name : {"tokenizer.json", "vocab.json", "merges.txt"}) {
-    if (fs::exists(folder / name)) refuse_other_kinds(folder / name);
+  const std::string beginning = beginning_of(file);
+  if (file.extension() == ".json" || beginning.starts_with("{")) {
+    return load_tokenizer_json(file, folder);
   }
-  if (const auto file = find_llama2c_tokenizer(folder)) return load_llama2c(*file);
-  fail("{}: expected a tokenizer (tokenizer.model), found none", folder.string());
+  if (file.extension() == ".bin") return load_llama2c(file);
+  if (is_tiktoken(beginning)) return load_tiktoken(file, folder);
+  std::vector<fs::path> companions;
+  for (const char* companion : kCompanions) {
+    if (folder && fs::exists(*folder / companion)) companions.push_back(*folder / companion);
+  }
+  return load_sentencepiece(file, std::move(companions));
 }
 
 }  // namespace
 
 std::unique_ptr<Tokenizer> load_tokenizer(const fs::path& folder_or_file) {
-  if (fs::is_directory(folder_or_file)) return load_folder(folder_or_file);
-  if (folder_or_file.extension() == ".bin") return load_llama2c(folder_or_file);
-  refuse_other_kinds(folder_or_file);
-  return load_sentencepiece(folder_or_file, {});
+  if (!fs::is_directory(folder_or_file)) return load_file(folder_or_file, std::nullopt);
+  const fs::path& folder = folder_or_file;
+  for (const char* name : {"tokenizer.model", "tokenizer.json"}) {
+    if (fs::exists(folder / name)) return load_file(folder / name, folder);
+  }
+  if (fs::exists(folder / "vocab.json") || fs::exists(folder / "merges.txt")) {
+    return load_vocabulary_and_merges(folder);
+  }
+  if (const auto file = find_llama2c_tokenizer(folder)) return load_llama2c(*file);
+  fail(
+      "{}: expected a tokenizer (tokenizer.model, tokenizer.json, or vocab.json and merges.txt), "
+      "found none",
+      folder.string());
 }
 
 }  // namespace tigon

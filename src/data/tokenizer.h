@@ -11,27 +11,46 @@
 
 namespace tigon {
 
+/// A token that controls and has no text, such as <s> or <|im_start|>.
+struct SpecialToken {
+  std::string content;
+  int32_t id = 0;
+};
+
 class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
 
   /// Ids of the text alone: no BOS, no EOS. Invalid UTF-8 becomes U+FFFD first. Safe to call from
-  /// several threads at once.
+  /// several threads at once. Names of special tokens in the text are text for sentencepiece and
+  /// tiktoken files; tokenizer.json and vocab.json + merges.txt take them (and other added tokens)
+  /// for the tokens, as the tokenizers package does.
   virtual std::vector<int32_t> encode(std::string_view text) const = 0;
-  /// Valid UTF-8. Throws Error for an id that is not in the vocabulary.
+  /// Valid UTF-8; special tokens have no text. Throws Error for an id that is not in the
+  /// vocabulary.
   virtual std::string decode(std::span<const int32_t> ids) const = 0;
+  /// All ids are below it.
   virtual int64_t vocab_size() const = 0;
+  /// The tokens that begin and end a text, where the tokenizer names them.
   virtual std::optional<int32_t> bos_id() const = 0;
   virtual std::optional<int32_t> eos_id() const = 0;
+  /// Whether a prompt begins with BOS: Qwen and GPT-2 have prompts without.
+  virtual bool adds_bos() const { return bos_id().has_value(); }
+  /// By id.
+  virtual std::vector<SpecialToken> special_tokens() const { return {}; }
+  /// Whether the ids behind this one decide how it and those before are decoded: bytes of a
+  /// tokenizer.json with ByteFallback count as text only if all in a row are valid together.
+  virtual bool may_change_earlier_text(int32_t id) const { return false; }
   /// A hash of everything that decides the ids; part of a token shard's key.
   virtual std::string fingerprint() const = 0;
   /// The files a Hugging Face folder needs so that others tokenize alike.
   virtual std::vector<std::filesystem::path> files() const = 0;
 };
 
-/// Opens a tokenizer file, or the one in a model folder (tokenizer.model). Kinds that tigon does
-/// not read yet (Llama-3's tiktoken file, tokenizer.json, vocab.json + merges.txt) are refused by
-/// name. Throws Error naming path, expected and found.
+/// Opens a tokenizer file, or the one in a model folder: tokenizer.model (sentencepiece, or Llama
+/// 3's tiktoken file, by its content), else tokenizer.json, else vocab.json + merges.txt. What the
+/// files beside it say (tokenizer_config.json and others) counts when a folder is opened. Throws
+/// Error naming path, expected and found, for what a file asks and tigon does not know as well.
 std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& folder_or_file);
 
 /// Turns ids that arrive one by one into text that never ends inside a character.

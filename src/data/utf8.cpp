@@ -1,7 +1,5 @@
 #include "data/utf8.h"
 
-#include <cstddef>
-
 namespace tigon {
 namespace {
 
@@ -57,6 +55,43 @@ std::string replace_invalid_utf8(std::string_view text) {
     result.append("\xEF\xBF\xBD");
     text.remove_prefix(first_character(text).bytes);
   }
+}
+
+size_t character_bytes(std::string_view text) {
+  const auto lead = static_cast<unsigned char>(text[0]);
+  return lead < 0x80 ? 1 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
+}
+
+char32_t take_character(std::string_view& text) {
+  const size_t bytes = character_bytes(text);
+  // A lead byte of n > 1 bytes begins with n ones and a zero.
+  char32_t character = static_cast<unsigned char>(text[0]) & (bytes == 1 ? 0x7F : 0x7F >> bytes);
+  for (size_t i = 1; i < bytes; ++i) character = character << 6 | (text[i] & 0x3F);
+  text.remove_prefix(bytes);
+  return character;
+}
+
+char32_t last_character(std::string_view text) {
+  size_t begin = text.size() - 1;
+  while ((text[begin] & 0xC0) == 0x80) --begin;
+  text.remove_prefix(begin);
+  return take_character(text);
+}
+
+void append_utf8(char32_t character, std::string& text) {
+  const auto append = [&](char32_t byte) { text += static_cast<char>(byte); };
+  if (character < 0x80) return append(character);
+  if (character < 0x800) {
+    append(0xC0 | character >> 6);
+  } else if (character < 0x10000) {
+    append(0xE0 | character >> 12);
+    append(0x80 | (character >> 6 & 0x3F));
+  } else {
+    append(0xF0 | character >> 18);
+    append(0x80 | (character >> 12 & 0x3F));
+    append(0x80 | (character >> 6 & 0x3F));
+  }
+  append(0x80 | (character & 0x3F));
 }
 
 }  // namespace tigon

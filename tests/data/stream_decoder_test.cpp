@@ -1,3 +1,6 @@
+#include <algorithm>
+
+#include "bpe/tiny_tokenizer_json.h"
 #include "core/random.h"
 #include "data/tokenizer.h"
 #include "data/utf8.h"
@@ -34,7 +37,8 @@ void check_random_streams(const Tokenizer& tokenizer, int trials) {
   Random random(11);
   for (int trial = 0; trial < trials; ++trial) {
     // Every second stream is rich in byte pieces, which make and break characters.
-    const uint64_t bound = trial % 2 == 0 ? 262 : static_cast<uint64_t>(tokenizer.vocab_size());
+    const auto all = static_cast<uint64_t>(tokenizer.vocab_size());
+    const uint64_t bound = trial % 2 == 0 ? std::min<uint64_t>(262, all) : all;
     std::vector<int32_t> ids(300);
     for (int32_t& id : ids) id = static_cast<int32_t>(random.below(bound));
     check_streamed(tokenizer, ids);
@@ -79,4 +83,25 @@ TEST_CASE("streamed parts make up the decoded text of public tokenizers") {
   for (const char* name : {"llama2", "mistral-v1"}) {
     check_random_streams(*load_tokenizer(tokenizers / name), 20);
   }
+}
+
+TEST_CASE("streamed text of byte-pair tokenizers never ends inside a character") {
+  const TemporaryFolder folder;
+  const std::string text = " the 😀 ll 👩‍👩‍👧 漢字 a\xEF\xBF\xBD";
+  for (const tigon::Json& json : {tiny_tokenizer_json(), tiny_sentencepiece_json()}) {
+    const auto tokenizer = load_tokenizer(folder.write("tokenizer.json", json.dump()));
+    const std::vector<int32_t> ids = tokenizer->encode(text);
+    CHECK(ids.size() > text.size() / 2);
+    CHECK(tokenizer->decode(ids) == text);
+    check_streamed(*tokenizer, ids);
+    check_random_streams(*tokenizer, 40);
+  }
+  // 😀 is F0 9F 98 80, a token each.
+  const auto tokenizer =
+      load_tokenizer(folder.write("tokenizer.json", tiny_tokenizer_json().dump()));
+  StreamDecoder decoder(*tokenizer);
+  for (const int32_t byte : {0xF0, 0x9F, 0x98}) CHECK(decoder.push(byte).empty());
+  CHECK(decoder.push(0x80) == "😀");
+  CHECK(decoder.push(0xFF).empty());
+  CHECK(decoder.push('x') == "\xEF\xBF\xBDx");
 }

@@ -113,26 +113,6 @@ TEST_CASE("a folder's companion files go with its tokenizer") {
   CHECK(load_tokenizer(model)->files() == std::vector{model});
 }
 
-TEST_CASE("tokenizers that tigon does not read yet are refused by name") {
-  const TemporaryFolder folder;
-  const std::string unsupported = ", not supported yet; expected a sentencepiece tokenizer.model";
-  check_refused([&] { load_tokenizer(folder.path()); }, "expected a tokenizer (tokenizer.model)");
-  folder.write("merges.txt", "#version: 0.2\n");
-  check_refused([&] { load_tokenizer(folder.path()); },
-                "merges.txt: a byte-level BPE tokenizer (vocab.json and merges.txt)" + unsupported);
-  folder.write("vocab.json", "{}");
-  check_refused([&] { load_tokenizer(folder.path()); },
-                "vocab.json: a byte-level BPE tokenizer (vocab.json and merges.txt)" + unsupported);
-  const auto fast = folder.write("tokenizer.json", "{}");
-  const std::string fast_message = "tokenizer.json: a Hugging Face tokenizer.json" + unsupported;
-  check_refused([&] { load_tokenizer(folder.path()); }, fast_message);
-  check_refused([&] { load_tokenizer(fast); }, fast_message);
-  folder.write("tokenizer.model", "IQ== 0\nIg== 1\n");
-  check_refused([&] { load_tokenizer(folder.path()); },
-                "tokenizer.model: a tiktoken file (Llama 3)" + unsupported);
-  check_refused([&] { load_tokenizer(folder.path() / "absent.model"); }, "absent.model");
-}
-
 TEST_CASE("a file that is no tokenizer is refused") {
   const TemporaryFolder folder;
   check_refused([&] { load_tokenizer(folder.write("a.model", "")); },
@@ -150,14 +130,4 @@ TEST_CASE("a model that sentencepiece itself refuses is an error") {
   const std::string model = train_tiny_tokenizer();
   check_refused([&] { load_tokenizer(folder.write("a.model", model + model)); },
                 "a.model: sentencepiece refuses the model:");
-}
-
-TEST_CASE("public tokenizers of other kinds are refused") {
-  TIGON_SHARED_OR_SKIP(tokenizers, "tokenizers");
-  check_refused([&] { load_tokenizer(tokenizers / "llama3"); },
-                "tokenizer.model: a tiktoken file (Llama 3), not supported yet");
-  check_refused([&] { load_tokenizer(tokenizers / "qwen3-8b"); },
-                "vocab.json: a byte-level BPE tokenizer");
-  check_refused([&] { load_tokenizer(tokenizers / "olmo"); },
-                "tokenizer.json: a Hugging Face tokenizer.json, not supported yet");
 }

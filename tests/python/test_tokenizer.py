@@ -11,54 +11,11 @@ import pytest
 import sentencepiece
 
 from support import BINARY, SOURCE
+from tokenizer_texts import check_tokenizer, tigon_tokenize
 
 SHARED = Path(os.environ.get("TIGON_SHARED", SOURCE.parent / "shared"))
 PUBLIC = ["models/gutenberg-25m", "tokenizers/llama2", "tokenizers/mistral-v1"]
 TRAINED = [("bpe", "identity"), ("unigram", "nmt_nfkc")]
-
-TEXTS = [
-    b"",
-    b" ",
-    b"\n",
-    b"Hello, world!",
-    b"  two leading and two trailing spaces  ",
-    b"tabs\tand\r\nlines\n\n\nand no end",
-    "naïve café – “quotes” … ﬁ ½ ｱ Ω Ω".encode(),
-    "漢字 かな 한국어 ру́сский العربية".encode(),
-    "😀👩‍👩‍👧‍👦🏳️‍🌈 e\u0301 \u200b\ufeff\u00a0\u3000".encode(),
-    "▁ lower one eighth block ▁▁".encode(),
-    b"<s> control </s> pieces <unk> <0x41> as text",
-    b"a NUL \x00 inside",
-    b"invalid \xff\xc3 \xe2\x80 \xed\xa0\x80 \xf0\x9f\x98 utf-8 \xc0\xaf",
-    b"1234567890 3.14159 1e-5",
-    b"x" * 5000,
-    b" " * 300,
-]
-
-
-def tigon_tokenize(tokenizer, data, *options):
-    command = [str(BINARY / "tigon"), "tokenize", "--tokenizer", str(tokenizer), *options]
-    result = subprocess.run(command, input=data, capture_output=True, check=False)
-    assert result.returncode == 0, result.stderr.decode()
-    return result.stdout
-
-
-def encode(tokenizer, data):
-    return json.loads(tigon_tokenize(tokenizer, data, "--json"))["ids"]
-
-
-def random_text(seed, length=2000):
-    """Characters from everywhere, now and then a piece of broken UTF-8."""
-    source = random.Random(seed)
-    ranges = [(0x20, 0x7E)] * 6 + [(0, 0x1F), (0xA0, 0x24F), (0x370, 0x4FF), (0x2000, 0x2BFF),
-                                   (0x3000, 0x9FFF), (0xF900, 0xFFFD), (0x1F300, 0x1FAFF)]
-    parts = []
-    for _ in range(length):
-        parts.append(chr(source.randint(*source.choice(ranges))).encode())
-        if source.random() < 0.02:
-            parts.append(bytes(source.randrange(0x80, 0x100) for _ in range(source.randint(1, 4))))
-    return b"".join(parts)
-
 
 def train(folder, model_type, normalization):
     words = ["linear", "attention", "keeps", "a", "state", "é", "über", "tokens", "and", "rows"]
@@ -88,44 +45,18 @@ def oracle(folder):
     return sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
 
 
-def check_ids(folder, oracle, data):
-    expected = oracle.encode(data.decode(errors="replace"))
-    ids = encode(folder, data)
-    assert ids == expected, data[:100]
-
-
-def check_both_ways(folder, oracle, data):
-    check_ids(folder, oracle, data)
-    ids = oracle.encode(data.decode(errors="replace"))
-    words = " ".join(map(str, ids)).encode()
-    assert tigon_tokenize(folder, words, "--decode").decode() == oracle.decode(ids), data[:100]
-
-
-@pytest.mark.parametrize("data", TEXTS, ids=range(len(TEXTS)))
-def test_text(folder, oracle, data):
-    check_ids(folder, oracle, data)
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_random_text(folder, oracle, seed):
-    check_both_ways(folder, oracle, random_text(seed))
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_random_ids(folder, oracle, seed):
-    """Ids that no text gives: control pieces, lone bytes."""
-    source = random.Random(seed)
-    bound = [262, oracle.vocab_size()][seed % 2]
-    ids = [source.randrange(bound) for _ in range(1000)]
-    found = json.loads(tigon_tokenize(folder, json.dumps({"ids": ids}).encode(), "--decode", "--json"))
-    assert found["text"] == oracle.decode(ids)
+def test_texts(folder, oracle):
+    check_tokenizer(folder, oracle.encode, oracle.decode, oracle.vocab_size())
 
 
 def test_whole_book(folder, oracle):
+    """Longer than the parts that tigon hands to the library."""
     path = SHARED / "corpus/input.txt"
     if not path.exists():
         pytest.skip("needs shared/corpus/input.txt, which is absent")
-    check_both_ways(folder, oracle, path.read_bytes())
+    ids = oracle.encode(path.read_text())
+    assert json.loads(tigon_tokenize(folder, path.read_bytes(), "--json"))["ids"] == ids
+    assert tigon_tokenize(folder, " ".join(map(str, ids)).encode(), "--decode").decode() == oracle.decode(ids)
 
 
 def refused(tokenizer, data, *options):
@@ -156,7 +87,7 @@ def test_bad_ids_are_refused(tmp_path, data, message):
 
 def test_plain_output(tmp_path):
     train(tmp_path, "bpe", "identity")
-    ids = encode(tmp_path, b"attention state")
+    ids = json.loads(tigon_tokenize(tmp_path, b"attention state", "--json"))["ids"]
     assert tigon_tokenize(tmp_path, b"attention state").decode() == " ".join(map(str, ids)) + "\n"
     for text in (b"", b"  \n"):
         assert tigon_tokenize(tmp_path, text, "--decode") == b""
@@ -165,4 +96,30 @@ def test_plain_output(tmp_path):
 
 def test_folder_without_tokenizer_is_refused(tmp_path):
     code, error = refused(tmp_path, b"text")
-    assert code == 1 and "expected a tokenizer (tokenizer.model), found none" in error
+    assert code == 1 and "expected a tokenizer (tokenizer.model, tokenizer.json, or " in error
+
+
+def test_lines(tmp_path):
+    train(tmp_path, "bpe", "identity")
+    ids = json.loads(tigon_tokenize(tmp_path, b"state \xff\n", "--json"))["ids"]
+    lines = tigon_tokenize(tmp_path, b'"state \xff\\n"\n{"text": "state \xff\\n", "id": 7}\r\n""', "--jsonl")
+    assert [json.loads(line) for line in lines.splitlines()] == [{"ids": ids}, {"ids": ids}, {"ids": []}]
+    lines = tigon_tokenize(tmp_path, json.dumps(ids).encode() + b'\n{"ids": []}\n', "--jsonl", "--decode")
+    assert [json.loads(line) for line in lines.splitlines()] == [{"text": "state \ufffd\n"}, {"text": ""}]
+
+
+@pytest.mark.parametrize(
+    "data, options, message",
+    [
+        (b'"a"\nb', ["--jsonl"], "stdin line 2: not valid JSON"),
+        (b'"a"\n\n', ["--jsonl"], "stdin line 2: not valid JSON"),
+        (b'{"ids": [5]}', ["--jsonl"], 'stdin line 1: expected the key "text"'),
+        (b"[5]", ["--jsonl"], "stdin line 1: expected a text, found array"),
+        (b'[5]\n"a"', ["--jsonl", "--decode"], "stdin line 2: expected a list of token ids, found string"),
+        (b"[5, -1]", ["--jsonl", "--decode"], "stdin line 1: expected token ids from 0, found -1"),
+    ],
+)
+def test_bad_lines_are_refused(tmp_path, data, options, message):
+    train(tmp_path, "bpe", "identity")
+    code, error = refused(tmp_path, data, *options)
+    assert code == 1 and message in error, error
