@@ -3,6 +3,7 @@
     .venv/bin/python tests/fuzz/make_seeds.py
 """
 
+import base64
 import io
 import json
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy
 import sentencepiece
+import tokenizers
 from safetensors.numpy import save
 
 SEEDS = Path(__file__).parent / "seeds"
@@ -72,12 +74,42 @@ def llama2c():
     write("llama2c", "tokenizer", struct.pack("<i", 7) + tokens)
 
 
+def byte_pairs():
+    def trained(pre_tokenizer, normalizer=None, decoder=None, **model):
+        tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(**model))
+        tokenizer.pre_tokenizer, tokenizer.normalizer, tokenizer.decoder = pre_tokenizer, normalizer, decoder
+        trainer = tokenizers.trainers.BpeTrainer(vocab_size=90, special_tokens=["<s>", "</s>"], show_progress=False)
+        tokenizer.train_from_iterator(LINES, trainer)
+        return json.loads(tokenizer.to_str())
+
+    pre, norm, dec = tokenizers.pre_tokenizers, tokenizers.normalizers, tokenizers.decoders
+    gpt2 = trained(pre.ByteLevel(add_prefix_space=False), decoder=dec.ByteLevel())
+    write("tokenizer_json", "byte_level", json.dumps(gpt2))
+    pattern = tokenizers.Regex(r"(?i:'s|'t)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s+(?!\S)|\s+")
+    split = pre.Sequence([pre.Split(pattern, "isolated"), pre.ByteLevel(add_prefix_space=False, use_regex=False)])
+    write("tokenizer_json", "split", json.dumps(trained(split, norm.NFC(), dec.ByteLevel(), ignore_merges=True)))
+    write("tokenizer_json", "metaspace", json.dumps(trained(pre.Metaspace(), None, dec.Metaspace(), byte_fallback=True)))
+    steps = norm.Sequence([norm.Prepend("▁"), norm.Replace(" ", "▁")])
+    parts = [dec.Replace("▁", " "), dec.ByteFallback(), dec.Fuse(), dec.Strip(" ", 1, 0)]
+    llama = trained(pre.Split("▁", "merged_with_next"), steps, dec.Sequence(parts), byte_fallback=True, fuse_unk=True)
+    write("tokenizer_json", "llama", json.dumps(llama))
+
+    merges = "\n".join(pair if isinstance(pair, str) else " ".join(pair) for pair in gpt2["model"]["merges"])
+    config = {"tokenizer_class": "Qwen2Tokenizer", "eos_token": "</s>", "add_bos_token": False}
+    files = [json.dumps(gpt2["model"]["vocab"]), "#version: 0.2\n" + merges + "\n", json.dumps(config)]
+    write("vocabulary_merges", "qwen", "\0".join(files))
+    write("vocabulary_merges", "gpt2", "\0".join(files[:2]))
+    lines = [f"{base64.b64encode(bytes([byte])).decode()} {byte}" for byte in range(256)] + ["dGhl 256", "IHRoZQ== 257"]
+    write("tiktoken", "bytes", "\n".join(lines) + "\n")
+
+
 def main():
     shutil.rmtree(SEEDS, ignore_errors=True)
     safetensors()
     model_configs()
     sentencepieces()
     llama2c()
+    byte_pairs()
 
 
 if __name__ == "__main__":
