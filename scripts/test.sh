@@ -4,14 +4,16 @@
 #   scripts/test.sh                 the CPU tests
 #   scripts/test.sh --sanitize      the same under the address and undefined-behaviour sanitizers
 #   scripts/test.sh --gpu           the GPU build; on a machine with a GPU also its tests (ctest label gpu)
+#   scripts/test.sh --extended      the CPU tests, then a minute of fuzzing for every reader of outside files (needs clang)
 # Anything after -- goes to ctest, e.g. scripts/test.sh -- -R gated_scan
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-preset=cpu setup=(--tests)
+preset=cpu setup=(--tests) extended=0
 while [ $# -gt 0 ]; do
   case "$1" in
     --sanitize) preset=sanitize setup=(--sanitize) ;;
+    --extended) extended=1 ;;
     --gpu) preset=cuda setup=(--cuda --tests) ;;
     --) shift; break ;;
     *) echo "test.sh: unknown option $1 (see the head of this file)" >&2; exit 2 ;;
@@ -31,4 +33,5 @@ log="$folder/Testing/Temporary/LastTest.log"
 skipped=$(grep -c '^SKIPPED: ' "$log" || true)
 echo "skipped: $skipped"
 grep '^SKIPPED: ' "$log" | sort | uniq -c | sort -rn || true
+if [ $extended -eq 1 ]; then scripts/fuzz.sh 60 || status=1; fi
 exit $status
