@@ -17,19 +17,28 @@ SHARED = Path(os.environ.get("TIGON_SHARED", SOURCE.parent / "shared"))
 PUBLIC = ["models/gutenberg-25m", "tokenizers/llama2", "tokenizers/mistral-v1"]
 TRAINED = [("bpe", "identity"), ("unigram", "nmt_nfkc")]
 
+
 def train(folder, model_type, normalization):
     words = ["linear", "attention", "keeps", "a", "state", "é", "über", "tokens", "and", "rows"]
     source = random.Random(0)
     lines = [" ".join(source.choice(words) for _ in range(10)) for _ in range(200)]
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(lines), model_writer=model, model_type=model_type, vocab_size=330,
-        normalization_rule_name=normalization, byte_fallback=True, hard_vocab_limit=False,
-        minloglevel=2)
+        sentence_iterator=iter(lines),
+        model_writer=model,
+        model_type=model_type,
+        vocab_size=330,
+        normalization_rule_name=normalization,
+        byte_fallback=True,
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
     (folder / "tokenizer.model").write_bytes(model.getvalue())
 
 
-@pytest.fixture(scope="module", params=PUBLIC + TRAINED, ids=lambda p: p if isinstance(p, str) else "-".join(p))
+@pytest.fixture(
+    scope="module", params=PUBLIC + TRAINED, ids=lambda p: p if isinstance(p, str) else "-".join(p)
+)
 def folder(request, tmp_path_factory):
     if isinstance(request.param, str):
         if not (SHARED / request.param).exists():
@@ -56,7 +65,9 @@ def test_whole_book(folder, oracle):
         pytest.skip("needs shared/corpus/input.txt, which is absent")
     ids = oracle.encode(path.read_text())
     assert json.loads(tigon_tokenize(folder, path.read_bytes(), "--json"))["ids"] == ids
-    assert tigon_tokenize(folder, " ".join(map(str, ids)).encode(), "--decode").decode() == oracle.decode(ids)
+    assert tigon_tokenize(
+        folder, " ".join(map(str, ids)).encode(), "--decode"
+    ).decode() == oracle.decode(ids)
 
 
 def refused(tokenizer, data, *options):
@@ -102,10 +113,21 @@ def test_folder_without_tokenizer_is_refused(tmp_path):
 def test_lines(tmp_path):
     train(tmp_path, "bpe", "identity")
     ids = json.loads(tigon_tokenize(tmp_path, b"state \xff\n", "--json"))["ids"]
-    lines = tigon_tokenize(tmp_path, b'"state \xff\\n"\n{"text": "state \xff\\n", "id": 7}\r\n""', "--jsonl")
-    assert [json.loads(line) for line in lines.splitlines()] == [{"ids": ids}, {"ids": ids}, {"ids": []}]
-    lines = tigon_tokenize(tmp_path, json.dumps(ids).encode() + b'\n{"ids": []}\n', "--jsonl", "--decode")
-    assert [json.loads(line) for line in lines.splitlines()] == [{"text": "state \ufffd\n"}, {"text": ""}]
+    lines = tigon_tokenize(
+        tmp_path, b'"state \xff\\n"\n{"text": "state \xff\\n", "id": 7}\r\n""', "--jsonl"
+    )
+    assert [json.loads(line) for line in lines.splitlines()] == [
+        {"ids": ids},
+        {"ids": ids},
+        {"ids": []},
+    ]
+    lines = tigon_tokenize(
+        tmp_path, json.dumps(ids).encode() + b'\n{"ids": []}\n', "--jsonl", "--decode"
+    )
+    assert [json.loads(line) for line in lines.splitlines()] == [
+        {"text": "state \ufffd\n"},
+        {"text": ""},
+    ]
 
 
 @pytest.mark.parametrize(
@@ -115,7 +137,11 @@ def test_lines(tmp_path):
         (b'"a"\n\n', ["--jsonl"], "stdin line 2: not valid JSON"),
         (b'{"ids": [5]}', ["--jsonl"], 'stdin line 1: expected the key "text"'),
         (b"[5]", ["--jsonl"], "stdin line 1: expected a text, found array"),
-        (b'[5]\n"a"', ["--jsonl", "--decode"], "stdin line 2: expected a list of token ids, found string"),
+        (
+            b'[5]\n"a"',
+            ["--jsonl", "--decode"],
+            "stdin line 2: expected a list of token ids, found string",
+        ),
         (b"[5, -1]", ["--jsonl", "--decode"], "stdin line 1: expected token ids from 0, found -1"),
     ],
 )

@@ -13,6 +13,8 @@ namespace {
 
 // Positions in a text are 32-bit numbers.
 constexpr size_t kMaxTextBytes = size_t{1} << 30;
+// Longer ones would make looking for added tokens slow.
+constexpr size_t kMaxAddedTokenBytes = 4096;
 
 /// Scratch space, lent to one call of encode() at a time; as many as were ever needed at once.
 class ScratchPool {
@@ -154,6 +156,10 @@ bool set_token(std::vector<std::optional<std::string>>& tokens, int32_t id, std:
 
 void place_added_tokens(BpeTokenizerParts& parts) {
   for (const AddedToken& token : parts.added_tokens) {
+    if (token.content.size() > kMaxAddedTokenBytes) {
+      fail("{}: expected added tokens of at most {} bytes, found {} bytes for id {}",
+           parts.source_name, kMaxAddedTokenBytes, token.content.size(), token.id);
+    }
     if (!set_token(parts.tokens, token.id, token.content)) {
       fail("{}: added token \"{}\": expected an id of its own, found {}, which is \"{}\"",
            parts.source_name, token.content, token.id, *parts.tokens[token.id]);

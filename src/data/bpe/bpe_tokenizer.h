@@ -42,7 +42,8 @@ std::unique_ptr<Tokenizer> make_bpe_tokenizer(BpeTokenizerParts parts);
 /// Puts a token at its id in `tokens`, which grows as needed; false if another one is there.
 bool set_token(std::vector<std::optional<std::string>>& tokens, int32_t id, std::string token);
 
-/// Puts the added tokens at their ids in `parts.tokens`. Throws Error if another token is there.
+/// Puts the added tokens at their ids in `parts.tokens`. Throws Error if another token is there,
+/// or one is longer than 4,096 bytes.
 void place_added_tokens(BpeTokenizerParts& parts);
 
 /// The id of the token that a folder names as BOS or EOS; `parts` have their tokens already. Throws

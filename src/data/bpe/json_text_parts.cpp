@@ -20,6 +20,11 @@ constexpr std::string_view kKnownPreTokenizers =
 constexpr std::string_view kByteLevelPattern =
     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
+// Words, and runs of what is neither word nor white space; joiners count as word characters here.
+constexpr std::string_view kWhitespacePattern =
+    R"([\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\x{200C}\x{200D}]+|)"
+    R"([^\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\x{200C}\x{200D}\s]+)";
+
 SplitBehavior behavior_of(const JsonFields& step, std::optional<std::string> fallback) {
   static const std::array<std::pair<std::string_view, SplitBehavior>, 5> kBehaviors = {
       {{"Isolated", SplitBehavior::kIsolated},
@@ -59,8 +64,7 @@ class PreTokenizerReader {
     }
     if (type == "Whitespace") {
       check_keys(step, {"type"});
-      return add_pattern(R"(\w+|[^\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\s]+)", SplitBehavior::kRemoved,
-                         step, true);
+      return add_pattern(kWhitespacePattern, SplitBehavior::kRemoved, step, true);
     }
     if (type == "WhitespaceSplit") {
       check_keys(step, {"type"});

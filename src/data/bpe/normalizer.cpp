@@ -13,6 +13,9 @@
 namespace tigon {
 namespace {
 
+// Replacements that make a text longer again and again must end somewhere.
+constexpr size_t kMaxResultBytes = size_t{1} << 30;
+
 bool is_ascii(std::string_view text) {
   return std::all_of(text.begin(), text.end(), [](char c) { return (c & 0x80) == 0; });
 }
@@ -85,6 +88,9 @@ std::string replace_matches(std::string_view text, const Regex& regex, std::stri
   result.reserve(text.size());
   regex.for_each_part(text, [&](size_t begin, size_t end, bool is_match) {
     result.append(is_match ? content : text.substr(begin, end - begin));
+    if (result.size() > kMaxResultBytes) {
+      fail("replacing makes a text of {} bytes longer than {}", text.size(), kMaxResultBytes);
+    }
   });
   return result;
 }

@@ -34,7 +34,8 @@ NormalizerStep replace_step(Regex regex, std::string content);
 /// Every character by itself in lower case, whatever stands beside it.
 NormalizerStep lowercase_step();
 
-/// `text` with `content` in the place of every match of `regex`.
+/// `text` with `content` in the place of every match of `regex`. Throws Error if that makes more
+/// than 1 GiB.
 std::string replace_matches(std::string_view text, const Regex& regex, std::string_view content);
 
 }  // namespace tigon

@@ -15,6 +15,9 @@ namespace tigon {
 namespace {
 
 constexpr std::string_view kWordItems = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc})";
+// Outside of brackets, \w also takes superscript and fraction digits of Latin-1.
+constexpr std::string_view kLoneWordItems =
+    R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\x{B2}\x{B3}\x{B9}\x{BC}-\x{BE})";
 constexpr std::string_view kHexItems = "0-9A-Fa-f";
 
 bool is_digit(char c) {
@@ -236,17 +239,19 @@ class Translator {
     ++position_;
     switch (c) {
       case 'w':
-        return append_atom(fmt::format("[{}]", kWordItems));
+        return append_atom(fmt::format("[{}]", kLoneWordItems));
       case 'W':
-        return append_atom(fmt::format("[^{}]", kWordItems));
+        return append_atom(fmt::format("[^{}]", kLoneWordItems));
       case 'h':
         return append_atom(fmt::format("[{}]", kHexItems));
       case 'H':
         return append_atom(fmt::format("[^{}]", kHexItems));
       case 'b':
-        return append_atom(fmt::format("(?:(?<=[{0}])(?![{0}])|(?<![{0}])(?=[{0}]))", kWordItems));
+        return append_atom(
+            fmt::format("(?:(?<=[{0}])(?![{0}])|(?<![{0}])(?=[{0}]))", kLoneWordItems));
       case 'B':
-        return append_atom(fmt::format("(?:(?<=[{0}])(?=[{0}])|(?<![{0}])(?![{0}]))", kWordItems));
+        return append_atom(
+            fmt::format("(?:(?<=[{0}])(?=[{0}])|(?<![{0}])(?![{0}]))", kLoneWordItems));
       case 'R':
         return append_atom(R"((?>\r\n|[\n-\r\x{85}\x{2028}\x{2029}]))");
       case 'A':

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/error.h"
 #include "data/bpe/byte_characters.h"
 
 namespace tigon {
@@ -82,6 +83,12 @@ void visit_parts(std::string_view piece, bool is_first, const std::vector<Part>&
 }
 
 }  // namespace
+
+void PreTokenizer::add(SplitStep step) {
+  constexpr size_t kMaxSteps = 100;
+  if (steps_.size() == kMaxSteps) fail("pre_tokenizer: expected at most {} steps", kMaxSteps);
+  steps_.push_back(std::move(step));
+}
 
 void PreTokenizer::split(std::string_view text, bool is_first, const VisitPiece& visit) const {
   split_from(0, text, is_first, visit);

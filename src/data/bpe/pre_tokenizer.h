@@ -17,7 +17,8 @@ using SplitStep =
 
 class PreTokenizer {
  public:
-  void add(SplitStep step) { steps_.push_back(std::move(step)); }
+  /// Throws Error for more than 100 steps: each is a call inside the one before.
+  void add(SplitStep step);
 
   /// Calls visit for every piece that is not empty.
   void split(std::string_view text, bool is_first, const VisitPiece& visit) const;

@@ -17,9 +17,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// A longer one would make looking for added tokens slow.
-constexpr size_t kMaxAddedTokenBytes = 4096;
-
 /// Refuses models that tigon does not have, by name.
 void check_model(const JsonFields& model) {
   // Files from before there were other kinds name none.
@@ -66,9 +63,6 @@ std::vector<AddedToken> read_added_tokens(const JsonFields& fields) {
                       .takes_left = token.flag("lstrip", false),
                       .takes_right = token.flag("rstrip", false),
                       .is_single_word = token.flag("single_word", false)});
-    if (tokens.back().content.size() > kMaxAddedTokenBytes) {
-      token.refuse("content", fmt::format("at most {} bytes", kMaxAddedTokenBytes), "more");
-    }
   }
   return tokens;
 }

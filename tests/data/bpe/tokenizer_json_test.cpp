@@ -112,6 +112,12 @@ TEST_CASE("broken tokenizer.json files are refused") {
                      "\"ab\" is not in the vocab");
   check_json_refused(good, "/added_tokens/0/id", 65, "expected an id of its own, found 65");
   check_json_refused(good, "/added_tokens/0/id", -1, "expected an integer from 0");
+  check_json_refused(good, "/added_tokens/0/content", std::string(5000, 'x'),
+                     "expected added tokens of at most 4096 bytes, found 5000");
+  check_json_refused(
+      good, "/pre_tokenizer",
+      {{"type", "Sequence"}, {"pretokenizers", Json(200, Json{{"type", "WhitespaceSplit"}})}},
+      "expected at most 100 steps");
   const TemporaryFolder folder;
   const auto refuse_text = [&](const std::string& text, const std::string& message) {
     folder.write("tokenizer.json", text);
