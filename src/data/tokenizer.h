@@ -23,6 +23,10 @@ class Tokenizer {
   virtual int64_t vocab_size() const = 0;
   virtual std::optional<int32_t> bos_id() const = 0;
   virtual std::optional<int32_t> eos_id() const = 0;
+  /// The id of a special token by its name ("<|im_end|>"); nullopt if the vocabulary has none.
+  virtual std::optional<int32_t> special_id(std::string_view /*name*/) const {
+    return std::nullopt;
+  }
   /// A hash of everything that decides the ids; part of a token shard's key.
   virtual std::string fingerprint() const = 0;
   /// The files a Hugging Face folder needs so that others tokenize alike.
