@@ -13,7 +13,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 TORCH_VERSION=2.11.0
 TORCH_CPU_PACKAGES=("torch==$TORCH_VERSION" nvidia-cuda-runtime==13.0.96 nvidia-cuda-cupti==13.0.85)
 DEBIAN_PACKAGES=(g++ cmake ninja-build ccache mold pkg-config git python3-venv xz-utils
-  libsentencepiece-dev libyaml-cpp-dev libspdlog-dev libfmt-dev nlohmann-json3-dev libcli11-dev liblzma-dev libxxhash-dev libpcre2-dev libicu-dev libjs-chart.js catch2)
+  libsentencepiece-dev libyaml-cpp-dev libspdlog-dev libfmt-dev nlohmann-json3-dev libcli11-dev liblzma-dev libzstd-dev zlib1g-dev libxxhash-dev libpcre2-dev libicu-dev libjs-chart.js catch2)
 
 with_tests=0 preset=cpu build=1
 for argument in "$@"; do

@@ -1,6 +1,8 @@
 #include "core/config_document.h"
 
 #include <algorithm>
+#include <charconv>
+#include <optional>
 #include <tuple>
 #include <utility>
 
@@ -14,14 +16,33 @@ constexpr int kFileRank = 0;
 constexpr int kInheritedRank = 1;
 constexpr int kOverrideRank = 2;
 
+/// "data.train[1].weight" → data, train, [1], weight.
 std::vector<std::string> split_path(std::string_view path) {
   std::vector<std::string> keys;
   while (!path.empty()) {
-    const size_t dot = std::min(path.find('.'), path.size());
-    keys.emplace_back(path.substr(0, dot));
-    path.remove_prefix(std::min(dot + 1, path.size()));
+    const size_t end = std::min(path.find_first_of(".[", 1), path.size());
+    keys.emplace_back(path.substr(0, end));
+    const bool is_dot = end < path.size() && path[end] == '.';
+    path.remove_prefix(is_dot ? end + 1 : end);
   }
   return keys;
+}
+
+/// The number in "[1]"; nullopt for the key of a mapping.
+std::optional<size_t> item_index(const std::string& key) {
+  size_t index = 0;
+  const char* const end = key.data() + key.size();
+  if (!key.starts_with('[') || !key.ends_with(']')) return std::nullopt;
+  const auto [stop, error] = std::from_chars(key.data() + 1, end - 1, index);
+  if (error != std::errc() || stop != end - 1) return std::nullopt;
+  return index;
+}
+
+/// The value one key below; nullptr if there is none.
+YamlNode* step(YamlNode& node, const std::string& key) {
+  const std::optional<size_t> index = item_index(key);
+  if (node.kind != YamlNode::Kind::kList || !index) return node.find(key);
+  return *index < node.items.size() ? &node.items[*index] : nullptr;
 }
 
 /// Adds to `own` what only `base` has, section by section.
@@ -52,6 +73,10 @@ std::string format_problem(const YamlFault& problem) {
 std::string join_path(std::string_view section, std::string_view key) {
   if (section.empty() || key.empty()) return std::string(section.empty() ? key : section);
   return fmt::format("{}.{}", section, key);
+}
+
+std::string item_path(std::string_view list, size_t index) {
+  return fmt::format("{}[{}]", list, index);
 }
 
 ConfigDocument::ConfigDocument(const std::string& text, const std::string& source_name,
@@ -108,7 +133,7 @@ void ConfigDocument::inherit(const std::string& path, const std::string& base_ya
 YamlNode* ConfigDocument::walk(const std::string& path) {
   YamlNode* node = &root_;
   for (const std::string& key : split_path(path)) {
-    node = node->find(key);
+    node = step(*node, key);
     if (node == nullptr) return nullptr;
   }
   return node;
@@ -128,7 +153,7 @@ YamlOrigin ConfigDocument::origin_of(const std::string& path) {
   YamlOrigin origin = root_.origin;
   YamlNode* node = &root_;
   for (const std::string& key : split_path(path)) {
-    node = node->find(key);
+    node = step(*node, key);
     if (node == nullptr) break;
     origin = node->origin;
   }
@@ -160,7 +185,16 @@ void ConfigDocument::add_missing(const std::string& path, const std::string& exp
 
 void ConfigDocument::resolve(const std::string& path, YamlNode value) {
   YamlNode* place = &resolved_;
-  for (const std::string& key : split_path(path)) place = &place->child(key, {});
+  for (const std::string& key : split_path(path)) {
+    const std::optional<size_t> index = item_index(key);
+    if (index && place->kind != YamlNode::Kind::kMapping) {
+      place->kind = YamlNode::Kind::kList;
+      if (place->items.size() <= *index) place->items.resize(*index + 1);
+      place = &place->items[*index];
+    } else {
+      place = &place->child(key, {});
+    }
+  }
   *place = std::move(value);
 }
 
@@ -174,6 +208,9 @@ void ConfigDocument::add_unknown_keys(const YamlNode& mapping, const std::string
            "unknown key" + (nearest.empty() ? "" : " (did you mean " + nearest + "?)")});
     } else if (!has_problem(child)) {
       add_unknown_keys(value, child);
+      for (size_t i = 0; i < value.items.size(); ++i) {
+        add_unknown_keys(value.items[i], item_path(child, i));
+      }
     }
   }
 }

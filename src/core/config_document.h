@@ -13,6 +13,9 @@ namespace tigon {
 /// "lora" and "rank" → "lora.rank"; either may be empty.
 std::string join_path(std::string_view section, std::string_view key);
 
+/// "data.train" and 1 → "data.train[1]": an entry of a list.
+std::string item_path(std::string_view list, size_t index);
+
 /// How one type of value is read, and written to the resolved config.
 template <class Value>
 struct ConfigType {

@@ -226,6 +226,21 @@ ConfigReader ConfigReader::section(std::string_view key) {
   return {document_, std::move(path)};
 }
 
+std::vector<ConfigReader> ConfigReader::items(std::string_view key) {
+  const std::string path = join_path(path_, key);
+  const YamlNode* const node = document_->ask(path);
+  std::vector<ConfigReader> readers;
+  if (node == nullptr) return readers;
+  if (node->kind != YamlNode::Kind::kList) {
+    readers.push_back({document_, path});
+    return readers;
+  }
+  for (size_t i = 0; i < node->items.size(); ++i) {
+    readers.push_back({document_, item_path(path, i)});
+  }
+  return readers;
+}
+
 bool ConfigReader::is_scalar(std::string_view key) const {
   const YamlNode* const node = document_->find(join_path(path_, key));
   return node != nullptr && is_scalar_node(*node);

@@ -72,6 +72,11 @@ class ConfigReader {
   std::vector<int64_t> integers(std::string_view key, const std::vector<int64_t>& fallback,
                                 Range range = {});
 
+  /// One reader for each entry of the list under a key; for a value that is no list, a reader of
+  /// that value alone; none if the key is absent. An entry that is a plain value is read with the
+  /// key "" (`entry.is_scalar("")`, `entry.text("")`). Problems name it `key[0]`.
+  std::vector<ConfigReader> items(std::string_view key);
+
   /// The mapping under a key; an absent one reads as empty (its defaults then count as resolved).
   ConfigReader section(std::string_view key);
   /// Whether the value under the key is a plain scalar (for keys that take a name or a mapping).

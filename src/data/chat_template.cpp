@@ -1,45 +1,84 @@
 #include "data/chat_template.h"
 
+#include <algorithm>
+#include <array>
+
 #include "core/error.h"
-#include "io/json_fields.h"
 
 namespace tigon {
 namespace {
 
-namespace fs = std::filesystem;
+constexpr std::string_view kEndOfSequence = "{eos}";
 
-/// `[{"name": …, "template": …}, …]`
-std::optional<std::string> default_template(const Json& list, const JsonFields& fields) {
-  for (const Json& item : list) {
-    const JsonFields named(item, fields.name_of("chat_template"), " ");
-    if (named.text("name") == "default") return named.text("template");
-  }
-  return std::nullopt;
-}
+// BOS is not theirs: every document starts with it (data.bos).
+constexpr std::array<ChatTemplate, 4> kTemplates = {{
+    {.name = "chatml",
+     .system = {"<|im_start|>system\n", "<|im_end|>", "\n"},
+     .user = {"<|im_start|>user\n", "<|im_end|>", "\n"},
+     .assistant = {"<|im_start|>assistant\n", "<|im_end|>", "\n"},
+     .default_system = ""},
+    {.name = "llama3",
+     .system = {"<|start_header_id|>system<|end_header_id|>\n\n", "<|eot_id|>", ""},
+     .user = {"<|start_header_id|>user<|end_header_id|>\n\n", "<|eot_id|>", ""},
+     .assistant = {"<|start_header_id|>assistant<|end_header_id|>\n\n", "<|eot_id|>", ""},
+     .default_system = "",
+     .trims_text = true},
+    {.name = "mistral",
+     .system = {"", "", "\n\n"},
+     .user = {"[INST] ", "", " [/INST]"},
+     .assistant = {" ", "{eos}", ""},
+     .default_system = "",
+     .system_is_in_user = true,
+     .trims_text = true},
+    {.name = "alpaca",
+     .system = {"", "", "\n\n"},
+     .user = {"### Instruction:\n", "", "\n\n"},
+     .assistant = {"### Response:\n", "{eos}", "\n\n"},
+     .default_system = "Below is an instruction that describes a task. Write a response that "
+                       "appropriately completes the request."},
+}};
 
 }  // namespace
 
-std::optional<std::string> find_chat_template(const fs::path& folder) {
-  const fs::path file = folder / "chat_template.jinja", config = folder / "tokenizer_config.json";
-  if (fs::exists(file)) return read_text_file(file);
-  if (!fs::exists(config)) return std::nullopt;
-  const Json json = read_json_file(config);
-  const JsonFields fields(json, config.string());
-  const Json* const found = fields.find("chat_template");
-  if (found == nullptr) return std::nullopt;
-  if (found->is_array()) return default_template(*found, fields);
-  return fields.text("chat_template");
+const ChatTemplate& find_chat_template(std::string_view name) {
+  const auto found = std::ranges::find(kTemplates, name, &ChatTemplate::name);
+  if (found != kTemplates.end()) return *found;
+  std::string names;
+  for (const std::string& known : chat_template_names())
+    names += (names.empty() ? "" : ", ") + known;
+  throw UsageError(fmt::format(
+      "chat_template: expected one of {}, found \"{}\"; a model's own Jinja template is not read",
+      names, name));
 }
 
-void refuse_chat_template(const fs::path& folder) {
-  if (!find_chat_template(folder)) {
-    fail("{}: expected a chat template (chat_template.jinja), found none", folder.string());
+std::vector<std::string> chat_template_names() {
+  std::vector<std::string> names;
+  for (const ChatTemplate& known : kTemplates) names.emplace_back(known.name);
+  return names;
+}
+
+std::vector<TextPiece> split_special_tokens(std::string_view text, bool is_counted) {
+  std::vector<TextPiece> pieces;
+  const auto add = [&](TextPiece::Kind kind, std::string_view part) {
+    if (kind == TextPiece::Kind::kText && part.empty()) return;
+    pieces.push_back({kind, std::string(part), is_counted});
+  };
+  while (true) {
+    const size_t end_token = text.find(kEndOfSequence);
+    const size_t special = text.find("<|");
+    const size_t start = std::min(end_token, special);
+    add(TextPiece::Kind::kText, text.substr(0, start));
+    if (start == std::string_view::npos) return pieces;
+    text.remove_prefix(start);
+    if (start == end_token) {
+      add(TextPiece::Kind::kEndOfSequence, "");
+      text.remove_prefix(kEndOfSequence.size());
+    } else {
+      const size_t size = text.find("|>") + 2;
+      add(TextPiece::Kind::kSpecialToken, text.substr(0, size));
+      text.remove_prefix(size);
+    }
   }
-  fail(
-      "{}: tigon does not render chat templates (Jinja); give the conversation as the text that "
-      "the "
-      "template makes of it",
-      folder.string());
 }
 
 }  // namespace tigon

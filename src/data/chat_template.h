@@ -1,19 +1,33 @@
-// Chat templates: how a model wants a conversation written. They are programs in the Jinja
-// language, which tigon does not run.
+// Named chat templates: tables of strings, no language.
 #pragma once
-#include <filesystem>
-#include <optional>
 #include <string>
+#include <string_view>
+#include <vector>
+
+#include "data/document.h"
 
 namespace tigon {
 
-/// The text of the template of a model folder: chat_template.jinja, else `chat_template` of
-/// tokenizer_config.json (a text, or a list of named ones, of which "default" counts). Nothing if
-/// there is none. Throws Error naming file and key for one of another form.
-std::optional<std::string> find_chat_template(const std::filesystem::path& folder);
+/// How the turns of one role are written: before, the turn's text, end, after. In these strings
+/// `<|…|>` names a special token and `{eos}` the tokenizer's end of sequence; in a turn's own text
+/// neither means anything. Of a masked conversation the loss counts text and end of the assistant.
+struct ChatTurnStyle {
+  std::string_view before, end, after;
+};
 
-/// For those who are asked to render a conversation: throws Error, which says whether the folder
-/// has a template and what to do instead.
-[[noreturn]] void refuse_chat_template(const std::filesystem::path& folder);
+struct ChatTemplate {
+  std::string_view name;
+  ChatTurnStyle system, user, assistant;
+  std::string_view default_system;  // where a conversation has no system turn; empty: none
+  bool system_is_in_user = false;   // the system turn stands in front of the next user turn's text
+  bool trims_text = false;          // white space around a turn's text is dropped
+};
+
+/// Throws UsageError naming the known templates for another name.
+const ChatTemplate& find_chat_template(std::string_view name);
+std::vector<std::string> chat_template_names();
+
+/// A template's string as text and special tokens.
+std::vector<TextPiece> split_special_tokens(std::string_view text, bool is_counted);
 
 }  // namespace tigon

@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <new>
 
+#include "data/piece_reader.h"
+
 namespace tigon {
 
 struct ContentHash::State {
@@ -29,6 +31,18 @@ ContentHash& ContentHash::add(std::span<const std::byte> part) {
 
 ContentHash& ContentHash::add(std::string_view part) {
   return add(std::as_bytes(std::span<const char>(part.data(), part.size())));
+}
+
+ContentHash& ContentHash::add_file(const std::filesystem::path& file) {
+  PieceReader reader(file);
+  uint64_t size = 0;
+  while (!reader.is_at_end()) {
+    const std::string_view piece = reader.next();
+    XXH3_128bits_update(state_->xxh3, piece.data(), piece.size());
+    size += piece.size();
+  }
+  XXH3_128bits_update(state_->xxh3, &size, sizeof(size));
+  return *this;
 }
 
 std::string ContentHash::hex() const {

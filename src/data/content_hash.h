@@ -2,6 +2,7 @@
 // attacker.
 #pragma once
 #include <cstddef>
+#include <filesystem>
 #include <memory>
 #include <span>
 #include <string>
@@ -19,6 +20,9 @@ class ContentHash {
   /// Adds a part together with its length, so that ("ab", "c") and ("a", "bc") differ.
   ContentHash& add(std::span<const std::byte> part);
   ContentHash& add(std::string_view part);
+
+  /// Adds a file's bytes, read piece by piece. Throws Error naming the file if it cannot be read.
+  ContentHash& add_file(const std::filesystem::path& file);
 
   /// 32 hexadecimal digits; the same on every machine.
   std::string hex() const;

@@ -1,85 +1,144 @@
 #include "data/corpus.h"
 
-#include <string_view>
+#include <string>
 #include <utility>
 
 #include "core/error.h"
+#include "core/log.h"
+#include "data/bad_record.h"
+#include "data/file_kind.h"
+#include "data/parquet.h"
+#include "data/record_document.h"
+#include "data/record_splitter.h"
 #include "data/text_file.h"
+#include "data/text_splitter.h"
 
 namespace tigon {
 namespace {
 
-/// Finds the documents of a text that arrives in pieces.
-class DocumentSplitter {
+namespace fs = std::filesystem;
+
+// How many of the records that are left out are named in the log.
+constexpr int64_t kMaxNamed = 3;
+
+class CorpusReader {
  public:
-  DocumentSplitter(std::string source_name, size_t max_bytes,
-                   const std::function<void(std::string&& document)>& visit)
-      : source_name_(std::move(source_name)), max_bytes_(max_bytes), visit_(visit) {}
+  CorpusReader(const DocumentOptions& options, const std::function<void(Document&&)>& visit)
+      : options_(options), visit_(visit) {}
 
-  void add(std::string_view piece) {
-    text_.append(piece);
-    size_t document = 0;
-    for (size_t end; (end = text_.find('\n', scanned_)) != std::string::npos;) {
-      const bool is_separator = is_nul_line(line_, end);
-      if (is_separator) hand_over(document, line_);
-      line_ = scanned_ = end + 1;
-      if (is_separator) document = line_;
+  void read(const fs::path& file) {
+    switch (file_kind(file).content) {
+      case Content::kText:
+        return read_text(file);
+      case Content::kJsonLines:
+        return read_records(file, *make_line_splitter(record_visitor(file)));
+      case Content::kJsonArray:
+        return read_records(file, *make_array_splitter(file.string(), record_visitor(file)));
+      case Content::kParquet:
+        return for_each_parquet_row(file, record_columns(options_), [&](Json&& row, int64_t index) {
+          take(fmt::format("{} row {}", file.string(), index),
+               [&](const std::string&) { return document_of_record(row, options_); });
+        });
     }
-    scanned_ = text_.size() - document;
-    line_ -= document;
-    text_.erase(0, document);
-    check_size(text_.size());
   }
 
-  void finish() {
-    const size_t end = is_nul_line(line_, text_.size()) ? line_ : text_.size();
-    hand_over(0, end);
-    text_.clear();
-    line_ = scanned_ = 0;
-  }
+  const CorpusCounts& counts() const { return counts_; }
 
  private:
-  /// Lines may end in "\r\n".
-  bool is_nul_line(size_t begin, size_t end) const {
-    const std::string_view line = std::string_view(text_).substr(begin, end - begin);
-    return line == std::string_view("\0", 1) || line == std::string_view("\0\r", 2);
+  void read_text(const fs::path& file) {
+    if (options_.format != "text") {
+      fail("{}: expected a file of records (.jsonl, .json, .parquet) for format {}, found text",
+           file.string(), options_.format);
+    }
+    const auto visit = [&](std::string&& text) { hand_over(Document::of_text(std::move(text))); };
+    const auto too_long = [&] {
+      handle(file.string(), BadRecord(&CorpusCounts::too_long,
+                                      fmt::format("expected documents of at most {} bytes, found a "
+                                                  "longer one; data.separator says which line "
+                                                  "stands between documents",
+                                                  options_.max_document_bytes)));
+    };
+    TextSplitter splitter(options_.separator, options_.max_document_bytes, visit, too_long);
+    for_each_piece(file, [&](std::string_view piece) { splitter.add(piece); });
+    splitter.finish();
   }
 
-  void check_size(size_t bytes) const {
-    if (bytes <= max_bytes_) return;
-    fail(
-        "{}: expected documents of at most {} bytes, found a longer one; separate documents by a "
-        "line holding one NUL byte",
-        source_name_, max_bytes_);
+  static void read_records(const fs::path& file, RecordSplitter& splitter) {
+    for_each_piece(file, [&](std::string_view piece) { splitter.add(piece); });
+    splitter.finish();
   }
 
-  void hand_over(size_t begin, size_t end) {
-    std::string_view document = std::string_view(text_).substr(begin, end - begin);
-    const size_t first = document.find_first_not_of("\r\n");
-    if (first == std::string_view::npos) return;
-    document = document.substr(first, document.find_last_not_of("\r\n") + 1 - first);
-    check_size(document.size());
-    visit_(std::string(document));
+  RecordSplitter::Visitor record_visitor(const fs::path& file) {
+    return [this, &file](const RawRecord& raw) {
+      take(fmt::format("{} line {}", file.string(), raw.line), [&](const std::string& place) {
+        if (raw.is_too_long) {
+          throw BadRecord(&CorpusCounts::too_long,
+                          fmt::format("expected a record of at most {} bytes, found a longer one",
+                                      kMaxRecordBytes));
+        }
+        return document_of_record(parse(raw.text, place), options_);
+      });
+    };
   }
 
-  std::string source_name_;
-  size_t max_bytes_;
-  const std::function<void(std::string&& document)>& visit_;
-  std::string text_;    // from the start of the current document
-  size_t line_ = 0;     // where the current line starts in it
-  size_t scanned_ = 0;  // how far it holds no unseen newline
+  static Json parse(std::string_view text, const std::string& place) {
+    try {
+      return parse_json(text, place);
+    } catch (const Error& error) {
+      // The place is said by who handles the record.
+      throw BadRecord(&CorpusCounts::malformed, std::string(error.what()).substr(place.size() + 2));
+    }
+  }
+
+  /// Hands over the document that `make` gives, or counts why there is none.
+  template <class Make>
+  void take(const std::string& place, const Make& make) {
+    Document document;
+    try {
+      document = make(place);
+      if (document.text_bytes() > options_.max_document_bytes) {
+        throw BadRecord(&CorpusCounts::too_long,
+                        fmt::format("expected a document of at most {} bytes, found {}",
+                                    options_.max_document_bytes, document.text_bytes()));
+      }
+    } catch (const BadRecord& bad) {
+      return handle(place, bad);
+    }
+    if (document.pieces.empty()) {
+      ++counts_.empty;
+    } else {
+      hand_over(std::move(document));
+    }
+  }
+
+  void hand_over(Document&& document) {
+    ++counts_.documents;
+    visit_(std::move(document));
+  }
+
+  void handle(const std::string& place, const BadRecord& bad) {
+    if (options_.on_bad_record != "skip") {
+      fail("{}: {} (data.on_bad_record: skip leaves such records out)", place, bad.what());
+    }
+    ++(counts_.*bad.kind());
+    const int64_t bad_records = counts_.skipped() - counts_.empty;
+    if (bad_records <= kMaxNamed) log_warning("data", "skipped: {}: {}", place, bad.what());
+  }
+
+  const DocumentOptions& options_;
+  const std::function<void(Document&&)>& visit_;
+  CorpusCounts counts_;
 };
 
 }  // namespace
 
-void for_each_document(const std::vector<std::filesystem::path>& files,
-                       const std::function<void(std::string&& document)>& visit,
-                       size_t max_document_bytes) {
-  for (const auto& file : files) {
-    DocumentSplitter splitter(file.string(), max_document_bytes, visit);
-    for_each_piece(file, [&](std::string_view piece) { splitter.add(piece); });
-    splitter.finish();
-  }
+CorpusCounts for_each_document(const std::vector<fs::path>& files,
+                               const std::function<void(Document&& document)>& visit,
+                               const DocumentOptions& options) {
+  check_document_options(options);
+  CorpusReader reader(options, visit);
+  for (const fs::path& file : files) reader.read(file);
+  return reader.counts();
 }
 
 }  // namespace tigon

@@ -4,7 +4,6 @@
 #include <deque>
 #include <future>
 #include <mutex>
-#include <string>
 #include <thread>
 #include <utility>
 
@@ -19,7 +18,7 @@ constexpr size_t kBatchBytes = size_t{1} << 18;
 // Batches that wait or are worked on, per thread.
 constexpr size_t kBatchesPerThread = 3;
 
-using Batch = std::vector<std::string>;
+using Batch = std::vector<Document>;
 using EncodedBatch = std::vector<EncodedDocument>;
 
 /// Threads that take batches from a queue until the pool is destroyed.
@@ -62,7 +61,9 @@ class EncodingPool {
   EncodedBatch encode(const Batch& batch) const {
     EncodedBatch result;
     result.reserve(batch.size());
-    for (const std::string& text : batch) result.push_back({tokenizer_.encode(text), text.size()});
+    for (const Document& document : batch) {
+      result.push_back(encode_document(document, tokenizer_));
+    }
     return result;
   }
 
@@ -76,8 +77,10 @@ class EncodingPool {
 
 }  // namespace
 
-void encode_corpus(const std::vector<std::filesystem::path>& files, const Tokenizer& tokenizer,
-                   int num_threads, const std::function<void(EncodedDocument&& document)>& visit) {
+CorpusCounts encode_corpus(const std::vector<std::filesystem::path>& files,
+                           const Tokenizer& tokenizer, int num_threads,
+                           const std::function<void(EncodedDocument&& document)>& visit,
+                           const DocumentOptions& options) {
   if (num_threads < 1) fail("tokenizing: expected at least 1 thread, found {}", num_threads);
   const size_t max_in_flight = kBatchesPerThread * static_cast<size_t>(num_threads);
   EncodingPool pool(tokenizer, num_threads);
@@ -94,13 +97,15 @@ void encode_corpus(const std::vector<std::filesystem::path>& files, const Tokeni
     in_flight.push_back(pool.submit(std::exchange(batch, {})));
     batch_bytes = 0;
   };
-  for_each_document(files, [&](std::string&& document) {
-    batch_bytes += document.size();
+  const auto take = [&](Document&& document) {
+    batch_bytes += document.text_bytes();
     batch.push_back(std::move(document));
     if (batch_bytes >= kBatchBytes) submit();
-  });
+  };
+  const CorpusCounts counts = for_each_document(files, take, options);
   if (!batch.empty()) submit();
   while (!in_flight.empty()) hand_over_oldest();
+  return counts;
 }
 
 }  // namespace tigon

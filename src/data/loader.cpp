@@ -10,7 +10,6 @@
 #include <utility>
 
 #include "core/error.h"
-#include "core/random.h"
 
 namespace tigon {
 namespace {
@@ -34,33 +33,6 @@ Position advance(Position position, int64_t rows, int64_t rows_per_epoch) {
   return position;
 }
 
-/// The rows of a set in the order of each epoch, one after another.
-class RowReader {
- public:
-  RowReader(const RowSet& rows, Position position) : rows_(rows), position_(position) { permute(); }
-
-  Row next() {
-    const size_t row = static_cast<size_t>(position_.row);
-    Row result = rows_.row(order_.empty() ? position_.row : order_[row]);
-    const int64_t epoch = position_.epoch;
-    position_ = advance(position_, 1, rows_.size());
-    if (position_.epoch != epoch) permute();
-    return result;
-  }
-
- private:
-  void permute() {
-    order_.clear();
-    if (rows_.options().order != "rows" || position_.epoch == 0) return;
-    const std::string purpose = "rows of epoch " + std::to_string(position_.epoch);
-    order_ = Random(derive_seed(rows_.options().seed, purpose)).permutation(rows_.size());
-  }
-
-  const RowSet& rows_;
-  Position position_;
-  std::vector<int64_t> order_;  // empty: as the set has them
-};
-
 int64_t position_integer(const Json& position, const char* key, int64_t bound) {
   const auto found = position.find(key);
   if (found == position.end() || !found->is_number_integer() || found->get<int64_t>() < 0 ||
@@ -74,8 +46,8 @@ int64_t position_integer(const Json& position, const char* key, int64_t bound) {
 }  // namespace
 
 struct Loader::State {
-  State(const RowSet& given_rows, int64_t given_rows_per_batch)
-      : rows(given_rows), rows_per_batch(given_rows_per_batch) {
+  State(const Mixture& given_mixture, int64_t given_rows_per_batch)
+      : mixture(given_mixture), rows_per_batch(given_rows_per_batch) {
     start({});
   }
 
@@ -90,7 +62,7 @@ struct Loader::State {
 
   void read_ahead(std::stop_token stop, Position position) {
     try {
-      RowReader reader(rows, position);
+      MixtureReader reader(mixture, position.epoch * mixture.size() + position.row);
       while (!stop.stop_requested()) {
         std::vector<Row> batch;
         for (int64_t i = 0; i < rows_per_batch; ++i) batch.push_back(reader.next());
@@ -114,11 +86,11 @@ struct Loader::State {
     std::vector<Row> batch = std::move(ready.front());
     ready.pop_front();
     changed.notify_all();
-    consumed = advance(consumed, rows_per_batch, rows.size());
+    consumed = advance(consumed, rows_per_batch, mixture.size());
     return batch;
   }
 
-  const RowSet rows;
+  const Mixture mixture;
   const int64_t rows_per_batch;
   Position consumed;
 
@@ -130,11 +102,14 @@ struct Loader::State {
   std::jthread thread;
 };
 
-Loader::Loader(const RowSet& rows, int64_t rows_per_batch) {
+Loader::Loader(const RowSet& rows, int64_t rows_per_batch)
+    : Loader(Mixture(rows), rows_per_batch) {}
+
+Loader::Loader(const Mixture& mixture, int64_t rows_per_batch) {
   if (rows_per_batch < 1) {
     throw UsageError(fmt::format("rows a batch: expected at least 1, found {}", rows_per_batch));
   }
-  state_ = std::make_unique<State>(rows, rows_per_batch);
+  state_ = std::make_unique<State>(mixture, rows_per_batch);
 }
 
 Loader::~Loader() = default;
@@ -148,9 +123,9 @@ int64_t Loader::epoch() const {
 }
 
 Json Loader::position() const {
-  const RowOptions& options = state_->rows.options();
+  const RowOptions& options = state_->mixture.entries().front().rows.options();
   return {{"epoch", state_->consumed.epoch}, {"row", state_->consumed.row},
-          {"rows", state_->rows.size()},     {"shard", state_->rows.shard_key()},
+          {"rows", state_->mixture.size()},  {"shard", state_->mixture.key()},
           {"order", options.order},          {"seed", options.seed}};
 }
 
@@ -164,9 +139,11 @@ void Loader::restore(const Json& position) {
            own.at(key).dump(), found == position.end() ? "nothing" : found->dump());
     }
   }
-  constexpr int64_t kMaxEpochs = int64_t{1} << 53;
-  state_->start({position_integer(position, "epoch", kMaxEpochs),
-                 position_integer(position, "row", state_->rows.size())});
+  // A mixture finds its place row by row; a place beyond this was not reached by any run.
+  constexpr int64_t kMaxRows = int64_t{1} << 32;
+  const int64_t size = state_->mixture.size();
+  state_->start({position_integer(position, "epoch", kMaxRows / size + 1),
+                 position_integer(position, "row", size)});
 }
 
 }  // namespace tigon

@@ -4,16 +4,17 @@
 #include <memory>
 #include <vector>
 
-#include "data/rows.h"
+#include "data/mixture.h"
 #include "io/json_file.h"
 
 namespace tigon {
 
-/// Hands out `rows_per_batch` rows a call, epoch after epoch without a gap: a batch may end one
-/// epoch and begin the next. With order "rows" every epoch has its own permutation, the first one
-/// being the set's own order. Reads ahead on one thread.
+/// Hands out `rows_per_batch` rows of a mixture a call, epoch after epoch without a gap: a batch
+/// may end one epoch and begin the next. Reads ahead on one thread.
 class Loader {
  public:
+  Loader(const Mixture& mixture, int64_t rows_per_batch);
+  /// All of one set.
   Loader(const RowSet& rows, int64_t rows_per_batch);
   ~Loader();
   Loader(const Loader&) = delete;

@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "core/random.h"
+#include "data/shard_format.h"
 
 namespace tigon {
 namespace {
@@ -33,18 +34,25 @@ void check_options(const RowOptions& options) {
   }
 }
 
+/// An initializer list would copy, and a shard only moves.
+std::vector<TokenShard> single(TokenShard shard) {
+  std::vector<TokenShard> shards;
+  shards.push_back(std::move(shard));
+  return shards;
+}
+
 }  // namespace
 
 /// The documents in their order, BOS counted, as one long sequence of tokens.
 struct RowSet::Stream {
-  Stream(TokenShard given_shard, const RowOptions& given_options, int32_t given_bos_id,
+  Stream(ShardList given_shards, const RowOptions& given_options, int32_t given_bos_id,
          int64_t given_vocab_size);
 
   int64_t num_tokens() const { return starts.back(); }
   void check_ids(std::span<const uint32_t> ids) const;
   Row row(int64_t number) const;
 
-  TokenShard shard;
+  ShardList shards;
   RowOptions options;
   int32_t bos_id;
   int64_t vocab_size;
@@ -52,9 +60,9 @@ struct RowSet::Stream {
   std::vector<int64_t> starts;     // [documents + 1]: where each begins in the stream
 };
 
-RowSet::Stream::Stream(TokenShard given_shard, const RowOptions& given_options,
+RowSet::Stream::Stream(ShardList given_shards, const RowOptions& given_options,
                        int32_t given_bos_id, int64_t given_vocab_size)
-    : shard(std::move(given_shard)),
+    : shards(std::move(given_shards)),
       options(given_options),
       bos_id(given_bos_id),
       vocab_size(given_vocab_size) {
@@ -66,7 +74,7 @@ RowSet::Stream::Stream(TokenShard given_shard, const RowOptions& given_options,
   if (has_bos && bos_id >= vocab_size) {
     fail("bos: expected an id below the model's vocabulary of {}, found {}", vocab_size, bos_id);
   }
-  const int64_t num_documents = shard.num_documents();
+  const int64_t num_documents = shards.num_documents();
   if (options.order == "documents") {
     documents = Random(derive_seed(options.seed, "documents")).permutation(num_documents);
   } else {
@@ -76,25 +84,27 @@ RowSet::Stream::Stream(TokenShard given_shard, const RowOptions& given_options,
   starts.reserve(documents.size() + 1);
   starts.push_back(0);
   for (const int64_t document : documents) {
-    const std::span<const uint32_t> ids = shard.document(document);
+    const std::span<const uint32_t> ids = shards.document(document);
     check_ids(ids);
     starts.push_back(starts.back() + static_cast<int64_t>(ids.size()) + (has_bos ? 1 : 0));
   }
 }
 
 void RowSet::Stream::check_ids(std::span<const uint32_t> ids) const {
-  const auto largest = std::max_element(ids.begin(), ids.end());
-  if (largest != ids.end() && static_cast<int64_t>(*largest) >= vocab_size) {
+  uint32_t largest = 0;
+  for (const uint32_t id : ids) largest = std::max(largest, id & ~kUncountedBit);
+  if (!ids.empty() && static_cast<int64_t>(largest) >= vocab_size) {
     fail(
         "token ids: expected ids below the model's vocabulary of {}, found {}; is this the "
         "model's tokenizer?",
-        vocab_size, *largest);
+        vocab_size, largest);
   }
 }
 
 Row RowSet::Stream::row(int64_t number) const {
   const int64_t begin = number * options.seq_len, end = begin + options.seq_len;
   const int64_t num_bos = options.bos == "document" ? 1 : 0;
+  const bool is_masked = shards.is_masked();
   Row row;
   row.tokens.reserve(static_cast<size_t>(options.seq_len));
   // The last document that starts at or before the row.
@@ -102,18 +112,22 @@ Row RowSet::Stream::row(int64_t number) const {
   for (int64_t position = begin; position < end; ++index) {
     const int64_t stop = std::min(end, starts[index + 1]);
     if (stop == position) continue;  // an empty document
-    const std::span<const uint32_t> ids = shard.document(documents[index]);
+    const std::span<const uint32_t> ids = shards.document(documents[index]);
     int64_t within = position - starts[index];
     row.segment_lengths.push_back(stop - position);
     if (within < num_bos) {
       row.tokens.push_back(bos_id);
+      if (is_masked) row.counted.push_back(0);
       ++within;
     }
     // `within` counts BOS.
     const auto part = ids.subspan(within - num_bos, stop - starts[index] - within);
     // Again, because the mapped file could have changed: a wrong id would read outside the model.
     check_ids(part);
-    row.tokens.insert(row.tokens.end(), part.begin(), part.end());
+    for (const uint32_t id : part) row.tokens.push_back(id & ~kUncountedBit);
+    if (is_masked) {
+      for (const uint32_t id : part) row.counted.push_back((id & kUncountedBit) == 0 ? 1 : 0);
+    }
     position = stop;
   }
   if (options.borders == "none") row.segment_lengths = {options.seq_len};
@@ -121,7 +135,12 @@ Row RowSet::Stream::row(int64_t number) const {
 }
 
 RowSet::RowSet(TokenShard shard, const RowOptions& options, int32_t bos_id, int64_t vocab_size)
-    : stream_(std::make_shared<const Stream>(std::move(shard), options, bos_id, vocab_size)) {
+    : RowSet(single(std::move(shard)), options, bos_id, vocab_size) {}
+
+RowSet::RowSet(std::vector<TokenShard> shards, const RowOptions& options, int32_t bos_id,
+               int64_t vocab_size)
+    : stream_(std::make_shared<const Stream>(ShardList(std::move(shards)), options, bos_id,
+                                             vocab_size)) {
   int64_t tokens = stream_->num_tokens();
   if (options.max_tokens > 0) tokens = std::min(tokens, options.max_tokens);
   const int64_t num_rows = tokens / options.seq_len;
@@ -152,7 +171,11 @@ const RowOptions& RowSet::options() const {
 }
 
 const std::string& RowSet::shard_key() const {
-  return stream_->shard.key();
+  return stream_->shards.key();
+}
+
+const std::vector<TokenShard>& RowSet::shards() const {
+  return stream_->shards.shards();
 }
 
 RowSet RowSet::split_off_last(int64_t count) {

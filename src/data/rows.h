@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "core/config_reader.h"
-#include "data/token_shard.h"
+#include "data/shard_list.h"
 
 namespace tigon {
 
@@ -33,21 +33,28 @@ RowOptions read_row_options(ConfigReader& reader, const RowOptions& defaults = {
 struct Row {
   std::vector<int64_t> tokens;           // [seq_len]
   std::vector<int64_t> segment_lengths;  // sums to seq_len; one entry without borders
+  // [seq_len], whether the loss counts the prediction of a token; empty: it counts all. BOS is not
+  // counted where anything is masked.
+  std::vector<uint8_t> counted;
 };
 
-/// The rows of a shard. The last partial row is dropped. Rows are assembled on demand from the
-/// mapped shard, which copies of a RowSet share.
+/// The rows of a shard, or of several laid end to end. The last partial row is dropped. Rows are
+/// assembled on demand from the mapped shards, which copies of a RowSet share.
 class RowSet {
  public:
-  /// Throws Error if the shard gives no whole row, or BOS is asked for and the tokenizer has none
+  /// Throws Error if the shards give no whole row, or BOS is asked for and the tokenizer has none
   /// (bos_id −1), or an id is not below vocab_size; UsageError for options that have no meaning.
+  RowSet(std::vector<TokenShard> shards, const RowOptions& options, int32_t bos_id,
+         int64_t vocab_size);
   RowSet(TokenShard shard, const RowOptions& options, int32_t bos_id, int64_t vocab_size);
 
   int64_t size() const { return static_cast<int64_t>(order_.size()); }
   /// The row handed out at `index`, 0 … size − 1.
   Row row(int64_t index) const;
   const RowOptions& options() const;
+  /// Names the shards' content (ShardList::key).
   const std::string& shard_key() const;
+  const std::vector<TokenShard>& shards() const;
 
   /// Moves the last `count` rows (after ordering), 1 … size − 1, into a set of their own:
   /// validation, calibration.

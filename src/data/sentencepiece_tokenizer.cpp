@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "data/content_hash.h"
 #include "data/sentencepiece_check.h"
+#include "data/sentencepiece_special.h"
 #include "data/sentencepiece_split.h"
 #include "data/utf8.h"
 #include "io/json_file.h"
@@ -28,6 +29,7 @@ class SentencePieceTokenizer final : public Tokenizer {
       fail("{}: sentencepiece refuses the model: {}", source_name_, status.error_message());
     }
     is_splittable_ = can_split_at_spaces(model);
+    special_pieces_ = special_pieces(model);
     fingerprint_ = "sentencepiece-" + ContentHash().add(model).hex();
   }
 
@@ -71,6 +73,10 @@ class SentencePieceTokenizer final : public Tokenizer {
     }
     return found;
   }
+  std::optional<int32_t> special_id(std::string_view name) const override {
+    const auto found = special_pieces_.find(name);
+    return found == special_pieces_.end() ? std::nullopt : std::optional(found->second);
+  }
   std::string fingerprint() const override { return fingerprint_; }
   std::vector<std::filesystem::path> files() const override { return files_; }
 
@@ -94,6 +100,7 @@ class SentencePieceTokenizer final : public Tokenizer {
   sentencepiece::SentencePieceProcessor processor_;
   std::string fingerprint_;
   bool is_splittable_ = false;
+  std::map<std::string, int32_t, std::less<>> special_pieces_;
 };
 
 }  // namespace

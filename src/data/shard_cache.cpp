@@ -9,6 +9,7 @@
 #include "core/progress.h"
 #include "data/content_hash.h"
 #include "data/encode_corpus.h"
+#include "data/file_kind.h"
 #include "data/shard_format.h"
 #include "data/shard_writer.h"
 #include "data/token_shard.h"
@@ -19,18 +20,28 @@ namespace {
 namespace fs = std::filesystem;
 
 // Part of the key: raised when the same files and tokenizer would give other documents.
-constexpr std::string_view kCorpusRules = "documents 1";
+constexpr std::string_view kCorpusRules = "documents 2";
 
-std::string shard_key(const std::vector<fs::path>& files, const Tokenizer& tokenizer) {
+std::string shard_key(const std::vector<fs::path>& files, const Tokenizer& tokenizer,
+                      const DocumentOptions& options) {
   ContentHash hash;
   hash.add(fmt::format("shard {}", kShardVersion)).add(kCorpusRules).add(tokenizer.fingerprint());
+  hash.add(fingerprint(options));
   for (const auto& file : files) {
-    hash.add(file.extension().string()).add(MappedFile(file).bytes());
+    const FileKind kind = file_kind(file);
+    hash.add(fmt::format("{} {}", static_cast<int>(kind.content), static_cast<int>(kind.packing)));
+    hash.add_file(file);
   }
   return hash.hex();
 }
 
+/// The names of the files, or how many they are.
 std::string join(const std::vector<fs::path>& files) {
+  constexpr size_t kMaxNames = 8;
+  if (files.size() > kMaxNames) {
+    return fmt::format("{} files ({} … {})", files.size(), files.front().string(),
+                       files.back().string());
+  }
   std::string names;
   for (const auto& file : files) names += (names.empty() ? "" : ", ") + file.string();
   return names;
@@ -43,24 +54,24 @@ void make_folder(const fs::path& folder) {
 }
 
 void make_shard(const fs::path& path, const std::string& key, const std::vector<fs::path>& files,
-                const Tokenizer& tokenizer, int num_threads) {
+                const Tokenizer& tokenizer, int num_threads, const DocumentOptions& options) {
   make_folder(path.parent_path());
   ShardWriter writer(path, key);
   // How much text a compressed file holds is not known beforehand.
   Progress progress("tokenizing", 0, "bytes");
   int64_t text_bytes = 0;
-  encode_corpus(files, tokenizer, num_threads, [&](EncodedDocument&& document) {
-    writer.add_document(document.ids);
+  const auto add = [&](EncodedDocument&& document) {
+    writer.add_document(document.ids, document.counted);
     text_bytes += static_cast<int64_t>(document.text_bytes);
     progress.update(text_bytes, format_count(static_cast<double>(writer.num_tokens())) + " tokens");
-  });
+  };
+  const CorpusCounts counts = encode_corpus(files, tokenizer, num_threads, add, options);
   progress.finish();
   if (writer.num_tokens() == 0) {
-    fail("{}: expected text, found {} documents without a token", join(files),
-         writer.num_documents());
+    fail("{}: expected text, found {} and no token", join(files), counts_to_text(counts));
   }
-  writer.commit();
-  log_info("data", "{} documents, {} tokens from {}", writer.num_documents(), writer.num_tokens(),
+  writer.commit(counts);
+  log_info("data", "{} tokens in {} from {}", writer.num_tokens(), counts_to_text(counts),
            join(files));
 }
 
@@ -80,12 +91,14 @@ std::optional<TokenShard> find_shard(const fs::path& path, const std::string& ke
 }  // namespace
 
 TokenShard open_token_shard(const std::vector<fs::path>& files, const Tokenizer& tokenizer,
-                            const fs::path& cache_folder, int num_threads) {
+                            const fs::path& cache_folder, int num_threads,
+                            const DocumentOptions& options) {
+  check_document_options(options);
   if (files.empty()) fail("expected at least one text file, found none");
-  const std::string key = shard_key(files, tokenizer);
+  const std::string key = shard_key(files, tokenizer, options);
   const fs::path path = cache_folder / (key + ".tokens");
   if (auto shard = find_shard(path, key)) return std::move(*shard);
-  make_shard(path, key, files, tokenizer, num_threads);
+  make_shard(path, key, files, tokenizer, num_threads, options);
   return TokenShard(path);
 }
 

@@ -6,8 +6,9 @@
 
 namespace tigon {
 
-/// Hands over the bytes of a `.txt` file, or of an `.xz` file unpacked, piece after piece. Throws
-/// Error naming the file if it is missing, unreadable, corrupt, cut off, or ends in anything else.
+/// Hands over the bytes of a file, unpacked if its ending says that it is packed (.gz, .xz, .zst),
+/// piece after piece. Throws Error naming the file if it is missing, unreadable, corrupt, cut off,
+/// or of a kind that file_kind() does not know.
 void for_each_piece(const std::filesystem::path& file,
                     const std::function<void(std::string_view piece)>& visit);
 

@@ -57,6 +57,15 @@ TokenShard::TokenShard(const std::filesystem::path& path) : file_(path) {
       !std::is_sorted(offsets_.begin(), offsets_.end())) {
     fail("{}: expected document offsets rising from 0 to {}, found others", name, tokens);
   }
+  if (trailer.num_counted > tokens) {
+    fail("{}: expected at most {} counted tokens, found {}", name, tokens, trailer.num_counted);
+  }
+  num_counted_ = static_cast<int64_t>(trailer.num_counted);
+  counts_ = {.documents = static_cast<int64_t>(documents),
+             .empty = static_cast<int64_t>(trailer.empty),
+             .malformed = static_cast<int64_t>(trailer.malformed),
+             .without_field = static_cast<int64_t>(trailer.without_field),
+             .too_long = static_cast<int64_t>(trailer.too_long)};
   key_.assign(trailer.key.begin(), trailer.key.end());
   if (!std::all_of(key_.begin(), key_.end(), [](unsigned char c) { return std::isxdigit(c); })) {
     fail("{}: expected a key of {} hexadecimal digits, found other bytes", name, kShardKeyDigits);

@@ -41,6 +41,10 @@ class Tokenizer {
   /// Whether the ids behind this one decide how it and those before are decoded: bytes of a
   /// tokenizer.json with ByteFallback count as text only if all in a row are valid together.
   virtual bool may_change_earlier_text(int32_t id) const { return false; }
+  /// The id of a special token by its name ("<|im_end|>"); nullopt if the vocabulary has none.
+  virtual std::optional<int32_t> special_id(std::string_view /*name*/) const {
+    return std::nullopt;
+  }
   /// A hash of everything that decides the ids; part of a token shard's key.
   virtual std::string fingerprint() const = 0;
   /// The files a Hugging Face folder needs so that others tokenize alike.

@@ -7,36 +7,25 @@
 
 #include "core/error.h"
 #include "core/progress.h"
+#include "eval/row_batch.h"
 #include "ops/linear_cross_entropy/linear_cross_entropy.h"
 
 namespace tigon {
 namespace {
 
 /// Rows first … first + count − 1, laid end to end.
-Batch batch_of_rows(const RowSet& rows, int64_t first, int64_t count, at::Device device) {
-  std::vector<int64_t> tokens, segment_lengths;
-  for (int64_t i = first; i < first + count; ++i) {
-    const Row row = rows.row(i);
-    tokens.insert(tokens.end(), row.tokens.begin(), row.tokens.end());
-    segment_lengths.insert(segment_lengths.end(), row.segment_lengths.begin(),
-                           row.segment_lengths.end());
-  }
-  return make_batch(std::move(tokens), std::move(segment_lengths), device);
+RowBatch batch_of_rows(const RowSet& rows, int64_t first, int64_t count, at::Device device) {
+  std::vector<Row> chosen;
+  for (int64_t i = first; i < first + count; ++i) chosen.push_back(rows.row(i));
+  return make_row_batch(chosen, device);
 }
 
-int64_t count_predictions(const Batch& batch) {
-  int64_t count = 0;
-  for (const int64_t length : batch.segments.lengths) count += std::max<int64_t>(length - 1, 0);
-  return count;
-}
-
-double summed_loss(const Model& model, const MixerStack& stack, const Batch& batch,
+double summed_loss(const Model& model, const MixerStack& stack, const RowBatch& rows,
                    bool use_adapters) {
-  const at::Tensor hidden = forward_hidden(model, stack, batch, {.use_adapters = use_adapters});
+  const at::Tensor hidden =
+      forward_hidden(model, stack, rows.batch, {.use_adapters = use_adapters});
   const at::Tensor head = model.weights.lm_head.to(hidden.scalar_type());
-  return token_negative_log_likelihood(hidden, head, next_token_targets(batch))
-      .sum(at::kDouble)
-      .item<double>();
+  return token_negative_log_likelihood(hidden, head, rows.targets).sum(at::kDouble).item<double>();
 }
 
 }  // namespace
@@ -52,9 +41,9 @@ LossResult evaluate_loss(const Model& model, const MixerStack& stack, const RowS
   LossResult result;
   for (int64_t first = 0; first < rows.size(); first += rows_per_batch) {
     const int64_t count = std::min(rows_per_batch, rows.size() - first);
-    const Batch batch = batch_of_rows(rows, first, count, model.device);
+    const RowBatch batch = batch_of_rows(rows, first, count, model.device);
     sum += summed_loss(model, stack, batch, use_adapters);
-    result.tokens += count_predictions(batch);
+    result.tokens += batch.num_targets;
     progress.update(first + count, fmt::format("loss {:.4f}", sum / double(result.tokens)));
   }
   progress.finish();

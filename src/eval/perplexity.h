@@ -15,7 +15,8 @@ struct LossResult {
 };
 
 /// Mean over every prediction of the rows (summed in float64), `rows_per_batch` rows at once, with
-/// a progress line under `title`. A segment of n tokens holds n − 1 predictions. Throws Error if
+/// a progress line under `title`. A segment of n tokens holds n − 1 predictions, less
+/// those of tokens that its row does not count. Throws Error if
 /// there is nothing to predict or the loss is not finite, UsageError for rows_per_batch below 1.
 LossResult evaluate_loss(const Model& model, const MixerStack& stack, const RowSet& rows,
                          int64_t rows_per_batch, bool use_adapters, const std::string& title);

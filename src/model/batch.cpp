@@ -80,16 +80,22 @@ Batch make_batch(std::vector<int64_t> tokens, std::vector<int64_t> segment_lengt
   return assemble(tokens, std::move(segment_lengths), starts, device);
 }
 
-at::Tensor next_token_targets(const Batch& batch) {
+at::Tensor next_token_targets(const Batch& batch, const std::vector<uint8_t>& counted) {
+  if (!counted.empty() && static_cast<int64_t>(counted.size()) != batch.segments.total) {
+    fail("batch: {} flags of counted tokens for {} tokens", counted.size(), batch.segments.total);
+  }
   if (batch.segments.total == 0) return at::empty_like(batch.tokens);
-  std::vector<int64_t> last_tokens;
+  std::vector<int64_t> ignored;  // positions without a target
   int64_t end = 0;
   for (const int64_t length : batch.segments.lengths) {
     end += length;
-    if (length > 0) last_tokens.push_back(end - 1);
+    if (length > 0) ignored.push_back(end - 1);
+  }
+  for (size_t i = 1; i < counted.size(); ++i) {
+    if (counted[i] == 0) ignored.push_back(static_cast<int64_t>(i) - 1);
   }
   at::Tensor targets = batch.tokens.roll(-1);
-  return targets.index_fill_(0, upload(last_tokens, batch.tokens.device()), kIgnoredTarget);
+  return targets.index_fill_(0, upload(ignored, batch.tokens.device()), kIgnoredTarget);
 }
 
 }  // namespace tigon

@@ -32,7 +32,7 @@ Batch make_batch(std::vector<int64_t> tokens, std::vector<int64_t> segment_lengt
                  at::Device device);
 
 /// Next-token targets [N]: the following token of the same segment, kIgnoredTarget at each
-/// segment's end.
-at::Tensor next_token_targets(const Batch& batch);
+/// segment's end and where `counted` [N] (empty: all are) is 0 for that token.
+at::Tensor next_token_targets(const Batch& batch, const std::vector<uint8_t>& counted = {});
 
 }  // namespace tigon

@@ -1,5 +1,10 @@
 #include "train/config.h"
 
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cmath>
+
 namespace tigon {
 namespace {
 
@@ -60,14 +65,18 @@ void read_model(ConfigReader reader, RunConfig& config) {
 }
 
 void read_data(ConfigReader reader, RunConfig& config) {
-  config.train_files = reader.texts("train");
-  if (config.train_files.empty()) reader.problem("train", "expected at least one file");
-  config.validation_files = reader.texts("validation", {});
-  for (const std::string& file : config.train_files) check_exists(reader, "train", file);
-  for (const std::string& file : config.validation_files) check_exists(reader, "validation", file);
+  const DocumentOptions documents = read_document_options(reader);
+  config.train_sources = read_data_sources(reader, "train", documents, /*may_be_weighted=*/true);
+  if (config.train_sources.empty()) reader.problem("train", "expected at least one file");
+  config.validation_sources =
+      read_data_sources(reader, "validation", documents, /*may_be_weighted=*/false);
   config.validation_fraction = reader.number("validation_fraction", 0.0, between(0, 0.5));
-  if (!config.validation_files.empty() && config.validation_fraction > 0) {
+  if (!config.validation_sources.empty() && config.validation_fraction > 0) {
     reader.problem("validation_fraction", "expected one of validation and validation_fraction");
+  }
+  if (is_weighted(config.train_sources) && config.validation_fraction > 0) {
+    reader.problem("validation_fraction",
+                   "expected data.validation beside entries with weights, found a fraction");
   }
   config.cache_folder = reader.text("cache", std::string());
   RowOptions defaults;
@@ -106,6 +115,21 @@ ScheduleOptions read_schedule(ConfigReader reader) {
   return options;
 }
 
+/// How long a run is.
+void read_budget(ConfigReader& reader, TrainOptions& train) {
+  std::vector<std::string> given;
+  for (const char* key : {"steps", "tokens", "epochs"}) {
+    if (reader.has(key)) given.emplace_back(key);
+  }
+  if (reader.has("steps")) train.steps = reader.integer("steps", at_least(1));
+  if (reader.has("tokens")) train.tokens = reader.integer("tokens", at_least(1));
+  if (reader.has("epochs")) train.epochs = reader.number("epochs", above(0));
+  if (given.size() == 1) return;
+  reader.problem(given.empty() ? "steps" : given.back(),
+                 fmt::format("expected exactly one of steps, tokens and epochs, found {}",
+                             given.empty() ? "none" : fmt::format("{}", fmt::join(given, ", "))));
+}
+
 void read_train(ConfigReader reader, RunConfig& config) {
   TrainOptions& train = config.train;
   const std::string usual = config.is_random() ? "all" : "lora";
@@ -115,14 +139,7 @@ void read_train(ConfigReader reader, RunConfig& config) {
         "trainable",
         fmt::format("expected all for a randomly initialised model, found {}", train.trainable));
   }
-  const bool has_steps = reader.has("steps"), has_tokens = reader.has("tokens");
-  if (has_steps) train.steps = reader.integer("steps", at_least(1));
-  if (has_tokens) train.tokens = reader.integer("tokens", at_least(1));
-  if (has_steps == has_tokens) {
-    reader.problem(has_tokens ? "tokens" : "steps",
-                   fmt::format("expected exactly one of steps and tokens, found {}",
-                               has_steps ? "both" : "neither"));
-  }
+  read_budget(reader, train);
   train.batch_rows = reader.integer("batch_rows", train.batch_rows, between(1, 1 << 20));
   train.accumulate = reader.integer("accumulate", train.accumulate, between(1, 1 << 20));
   train.optimizer = read_optimizer(reader.section("optimizer"));
@@ -149,22 +166,26 @@ void read_train(ConfigReader reader, RunConfig& config) {
   }
 }
 
-void check_warmup(ConfigReader& root, const RunConfig& config) {
-  const bool is_readable = config.train.steps > 0 || config.train.tokens > 0;
+std::string warmup_problem(const RunConfig& config) {
   const int64_t warmup = config.train.schedule.warmup_steps;
-  if (is_readable && warmup > config.total_steps()) {
-    root.section("train")
-        .section("schedule")
-        .problem("warmup_steps", fmt::format("expected at most the run's {} steps, found {}",
-                                             config.total_steps(), warmup));
-  }
+  if (warmup <= config.total_steps()) return {};
+  return fmt::format("expected at most the run's {} steps, found {}", config.total_steps(), warmup);
 }
 
 }  // namespace
 
 int64_t RunConfig::total_steps() const {
   if (train.steps > 0) return train.steps;
-  return (train.tokens + tokens_per_step() - 1) / tokens_per_step();
+  if (train.tokens > 0) return (train.tokens + tokens_per_step() - 1) / tokens_per_step();
+  const double rows = train.epochs * static_cast<double>(epoch_rows);
+  const auto steps = static_cast<int64_t>(std::ceil(rows / static_cast<double>(rows_per_step())));
+  // Where the data end with the epoch the last step must be whole.
+  return max_rows > 0 ? std::min(steps, max_rows / rows_per_step()) : steps;
+}
+
+void check_warmup(const RunConfig& config) {
+  const std::string problem = warmup_problem(config);
+  if (!problem.empty()) throw UsageError("train.schedule.warmup_steps: " + problem);
 }
 
 RunConfig read_run_config(const std::filesystem::path& path,
@@ -198,7 +219,11 @@ RunConfig read_run_config(const std::filesystem::path& path,
   config.device = root.text("device", config.device);
   config.dtype = root.choice("dtype", {"auto", "float32", "bfloat16"}, config.dtype);
   config.threads = root.integer("threads", config.threads, between(0, 4096));
-  check_warmup(root, config);
+  if (config.is_total_known()) {
+    const std::string problem = warmup_problem(config);
+    if (!problem.empty())
+      root.section("train").section("schedule").problem("warmup_steps", problem);
+  }
   root.finish();
   config.resolved_yaml = root.resolved_yaml();
   return config;

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/config_reader.h"
+#include "data/data_source.h"
 #include "data/rows.h"
 #include "io/model_config.h"
 #include "linearize/plan.h"
@@ -35,8 +36,9 @@ struct ScheduleOptions {
 /// train
 struct TrainOptions {
   std::string trainable = "lora";  // lora | all | new
-  int64_t steps = 0;               // exactly one of steps and tokens is given
+  int64_t steps = 0;               // exactly one of steps, tokens and epochs is given
   int64_t tokens = 0;              // rounded up to whole steps
+  double epochs = 0;               // of the training rows, rounded up to whole steps
   int64_t batch_rows = 8;          // rows a micro-batch
   int64_t accumulate = 1;          // micro-batches a step
   OptimizerOptions optimizer;
@@ -55,8 +57,8 @@ struct RunConfig {
   std::string tokenizer_path;  // of a randomly initialised model
   Plan plan;
   LoraOptions lora;
-  std::vector<std::string> train_files, validation_files;
-  double validation_fraction = 0;  // of the training rows, where there are no validation files
+  std::vector<DataSource> train_sources, validation_sources;
+  double validation_fraction = 0;  // of the training rows, where there are no validation sources
   std::string cache_folder;        // of tokenized text; empty: default_cache_folder()
   RowOptions train_rows, validation_rows;
   TrainOptions train;
@@ -67,14 +69,23 @@ struct RunConfig {
   std::string device = "auto", dtype = "auto";
   int64_t threads = 0;        // 0: all cores
   std::string resolved_yaml;  // everything above, defaults included
+  // Rows of an epoch and, where every entry of a mixture has a limit, of the run. Set when the data
+  // are opened (build_run_parts).
+  int64_t epoch_rows = 0, max_rows = 0;
 
   bool is_random() const { return model_path.empty(); }
-  bool has_validation() const { return !validation_files.empty() || validation_fraction > 0; }
+  bool has_validation() const { return !validation_sources.empty() || validation_fraction > 0; }
   /// Rows an optimizer step reads, and the tokens in them.
   int64_t rows_per_step() const { return train.batch_rows * train.accumulate; }
   int64_t tokens_per_step() const { return rows_per_step() * train_rows.seq_len; }
+  /// With train.epochs only known once the data are open: is_total_known().
   int64_t total_steps() const;
+  bool is_total_known() const { return train.steps > 0 || train.tokens > 0 || epoch_rows > 0; }
 };
+
+/// Throws UsageError where the schedule warms up for longer than the run lasts. total_steps() must
+/// be known.
+void check_warmup(const RunConfig& config);
 
 /// Reads and checks a training config; all problems at once (ConfigError). Relative paths are
 /// relative to the working directory.

@@ -19,13 +19,15 @@ double timed_step(StepRunner& runner, double lr) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-std::string row_text(const std::optional<RowSet>& rows) {
+template <class Rows>
+std::string row_text(const std::optional<Rows>& rows) {
   return rows ? fmt::format("{} rows", rows->size()) : "none";
 }
 
 }  // namespace
 
-std::string dry_run(const RunConfig& config) {
+std::string dry_run(const RunConfig& given) {
+  RunConfig config = given;
   RunParts parts = build_run_parts(config);
   StepRunner runner(config, parts);
   const Schedule schedule(config.train.schedule, config.train.optimizer.lr, config.total_steps());

@@ -19,7 +19,7 @@ constexpr std::array<std::string_view, 6> kMayChange = {
 
 /// Whether a key says nothing about the steps already done.
 bool may_change(const std::string& key, bool is_cosine) {
-  if (key == "train.steps" || key == "train.tokens") return !is_cosine;
+  if (key == "train.steps" || key == "train.tokens" || key == "train.epochs") return !is_cosine;
   for (const std::string_view allowed : kMayChange) {
     if (key == allowed || key.starts_with(std::string(allowed) + ".")) return true;
   }

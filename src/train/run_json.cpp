@@ -5,6 +5,7 @@
 
 #include "generated/version.h"
 #include "model/tensor_io.h"
+#include "train/data_rows.h"
 #include "train/hardware.h"
 
 namespace tigon {
@@ -22,11 +23,29 @@ std::string now_utc() {
   return text.data();
 }
 
-Json describe_rows(const std::optional<RowSet>& rows) {
+std::vector<const TokenShard*> shards_of(const RowSet& rows) {
+  std::vector<const TokenShard*> shards;
+  for (const TokenShard& shard : rows.shards()) shards.push_back(&shard);
+  return shards;
+}
+
+Json describe_rows(const std::optional<RowSet>& rows, const std::vector<DataSource>& sources) {
   if (!rows) return nullptr;
   return {{"shard", rows->shard_key()},
           {"rows", rows->size()},
-          {"tokens", rows->size() * rows->options().seq_len}};
+          {"tokens", rows->size() * rows->options().seq_len},
+          {"sources", describe_sources(sources, shards_of(*rows))}};
+}
+
+Json describe_mixture(const Mixture& rows, const std::vector<DataSource>& sources) {
+  std::vector<const TokenShard*> shards;
+  for (const MixtureEntry& entry : rows.entries()) {
+    for (const TokenShard* shard : shards_of(entry.rows)) shards.push_back(shard);
+  }
+  return {{"shard", rows.key()},
+          {"rows", rows.size()},
+          {"tokens", rows.size() * rows.seq_len()},
+          {"sources", describe_sources(sources, shards)}};
 }
 
 /// Bytes one sequence keeps, by its length, in the teacher and in the student.
@@ -68,9 +87,12 @@ Json describe_run(const RunConfig& config, const RunParts& parts) {
   run["plan"] = plan_to_json(loaded.plan);
   run["mixers"] = parts.conversion.report.layers;
   run["parameters"] = parameters_to_json(parts.table);
-  run["data"] = {{"train", describe_rows(parts.train_rows)},
-                 {"validation", describe_rows(parts.validation_rows)},
-                 {"evaluation", describe_rows(parts.eval_rows)},
+  // Validation may be a part of the training data.
+  const std::vector<DataSource>& held_out =
+      config.validation_sources.empty() ? config.train_sources : config.validation_sources;
+  run["data"] = {{"train", describe_mixture(*parts.train_rows, config.train_sources)},
+                 {"validation", describe_rows(parts.validation_rows, held_out)},
+                 {"evaluation", describe_rows(parts.eval_rows, held_out)},
                  {"seq_len", config.train_rows.seq_len}};
   run["planned"] = {{"steps", config.total_steps()},
                     {"tokens", config.total_steps() * config.tokens_per_step()}};

@@ -9,11 +9,10 @@
 #include "core/random.h"
 #include "linearize/mixer_parameters.h"
 #include "model/device.h"
+#include "train/data_rows.h"
 
 namespace tigon {
 namespace {
-
-namespace fs = std::filesystem;
 
 void set_threads(int64_t threads) {
   const int64_t all = std::max(1u, std::thread::hardware_concurrency());
@@ -52,54 +51,9 @@ LoadedModel load(const RunConfig& config, const Tokenizer& tokenizer) {
   return loaded;
 }
 
-std::vector<fs::path> paths(const std::vector<std::string>& names) {
-  return {names.begin(), names.end()};
-}
-
-/// Makes row sets of a run; the shards behind them are tokenized once and found again.
-class RowSource {
- public:
-  RowSource(const RunConfig& config, const Tokenizer& tokenizer, int64_t vocab_size)
-      : config_(config), tokenizer_(tokenizer), vocab_size_(vocab_size) {}
-
-  RowSet train() const {
-    RowSet rows = open(config_.train_files, config_.train_rows);
-    if (config_.validation_fraction > 0) rows.split_off_last(held_out_count(rows));
-    return rows;
-  }
-  /// Every held-out row.
-  RowSet held_out() const {
-    if (!config_.validation_files.empty()) {
-      return open(config_.validation_files, config_.validation_rows);
-    }
-    RowSet rows = open(config_.train_files, config_.train_rows);
-    return rows.split_off_last(held_out_count(rows));
-  }
-
- private:
-  RowSet open(const std::vector<std::string>& files, const RowOptions& options) const {
-    const fs::path cache =
-        config_.cache_folder.empty() ? default_cache_folder() : fs::path(config_.cache_folder);
-    return RowSet(open_token_shard(paths(files), tokenizer_, cache, at::get_num_threads()), options,
-                  tokenizer_.bos_id().value_or(-1), vocab_size_);
-  }
-  int64_t held_out_count(const RowSet& rows) const {
-    const double share = config_.validation_fraction * static_cast<double>(rows.size());
-    const int64_t count = std::max<int64_t>(1, static_cast<int64_t>(share));
-    if (count >= rows.size()) {
-      fail("data.validation_fraction: {} row(s) are too few to hold any out", rows.size());
-    }
-    return count;
-  }
-
-  const RunConfig& config_;
-  const Tokenizer& tokenizer_;
-  int64_t vocab_size_;
-};
-
 }  // namespace
 
-RunParts build_run_parts(const RunConfig& config) {
+RunParts build_run_parts(RunConfig& config) {
   set_threads(config.threads);
   RunParts parts;
   // The tokenizer first: an unsupported one is cheap to find.
@@ -117,21 +71,7 @@ RunParts build_run_parts(const RunConfig& config) {
                                     derive_seed(config.train.seed, "lora"));
   parts.table = count_parameters(parts.loaded, parts.parameters);
 
-  const RowSource source(config, *parts.tokenizer, parts.loaded.model.config.vocab_size);
-  parts.train_rows.emplace(source.train());
-  if (config.has_validation()) {
-    // Evaluation takes the first rows, validation the last: the checkpoint is not chosen on the
-    // rows it is judged by, unless there are too few of them.
-    const RowSet held_out = source.held_out();
-    const int64_t eval = std::min(config.eval_rows, held_out.size());
-    const int64_t validation = std::min(config.train.validation_rows, held_out.size());
-    parts.eval_rows.emplace(held_out.part(0, eval));
-    parts.validation_rows.emplace(held_out.part(held_out.size() - validation, validation));
-  }
-  if (parts.train_rows->size() < config.rows_per_step()) {
-    log_warning("data", "a step reads {} rows but the data has only {}: rows repeat within a step",
-                config.rows_per_step(), parts.train_rows->size());
-  }
+  open_data(config, *parts.tokenizer, parts.loaded.model.config.vocab_size, parts);
   return parts;
 }
 

@@ -3,6 +3,7 @@
 #include <memory>
 #include <optional>
 
+#include "data/mixture.h"
 #include "data/tokenizer.h"
 #include "train/parameters.h"
 
@@ -14,14 +15,14 @@ struct RunParts {
   std::vector<Parameter> parameters;
   ParameterTable table;
   std::unique_ptr<Tokenizer> tokenizer;
-  std::optional<RowSet> train_rows;
+  std::optional<Mixture> train_rows;
   std::optional<RowSet> validation_rows;  // the last held-out ones, looked at while training
   std::optional<RowSet> eval_rows;        // the first held-out ones, for the results
 };
 
 /// Loads or draws the model, converts it, makes parameters trainable and opens the data. Sets the
-/// number of threads. Errors name the config's key.
-RunParts build_run_parts(const RunConfig& config);
+/// number of threads and, in the config, the rows of an epoch. Errors name the config's key.
+RunParts build_run_parts(RunConfig& config);
 
 /// The teacher a run's results are compared with: the same weights where they stayed frozen, else
 /// loaded again. nullopt where there is none (random models, models that were linearized before).

@@ -3,8 +3,6 @@
 #include <ATen/ATen.h>
 #include <ATen/Context.h>
 
-#include <algorithm>
-
 #include "core/random.h"
 #include "model/tensor_io.h"
 #include "ops/linear_cross_entropy/linear_cross_entropy.h"
@@ -31,24 +29,15 @@ StepRunner::StepRunner(const RunConfig& config, RunParts& parts)
       generator_(
           make_generator(parts.loaded.model.device, derive_seed(config.train.seed, "dropout"))) {}
 
-StepRunner::MicroBatch StepRunner::next_micro_batch() {
-  std::vector<int64_t> tokens, lengths;
-  MicroBatch micro;
-  for (const Row& row : loader_.next()) {
-    tokens.insert(tokens.end(), row.tokens.begin(), row.tokens.end());
-    for (const int64_t length : row.segment_lengths) {
-      lengths.push_back(length);
-      micro.num_targets += std::max<int64_t>(length - 1, 0);
-    }
-  }
+RowBatch StepRunner::next_micro_batch() {
+  RowBatch micro = make_row_batch(loader_.next(), at::kCPU);
   const at::Device device = parts_.loaded.model.device;
-  const Batch batch = make_batch(std::move(tokens), std::move(lengths), at::kCPU);
-  micro.targets = upload(next_token_targets(batch), device);
-  micro.batch = upload(batch, device);
+  micro.targets = upload(micro.targets, device);
+  micro.batch = upload(micro.batch, device);
   return micro;
 }
 
-at::Tensor StepRunner::backward(const MicroBatch& micro, double weight) {
+at::Tensor StepRunner::backward(const RowBatch& micro, double weight) {
   const Model& model = parts_.loaded.model;
   ForwardOptions options;
   options.recompute_layers = config_.train.recompute_layers;
@@ -61,16 +50,19 @@ at::Tensor StepRunner::backward(const MicroBatch& micro, double weight) {
 }
 
 std::vector<at::Tensor> StepRunner::step(double lr) {
-  std::vector<MicroBatch> micros;
+  std::vector<RowBatch> micros;
   int64_t num_targets = 0;
   for (int64_t i = 0; i < config_.train.accumulate; ++i) {
     micros.push_back(next_micro_batch());
     num_targets += micros.back().num_targets;
   }
-  if (num_targets == 0) fail("data: a step's rows hold no token with a predecessor");
+  if (num_targets == 0)
+    fail("data: a step's rows hold nothing to predict: no token that counts has a predecessor");
   optimizer_.zero_grad();
   at::Tensor loss;
-  for (const MicroBatch& micro : micros) {
+  for (const RowBatch& micro : micros) {
+    // Rows whose prompts fill them: nothing to learn from.
+    if (micro.num_targets == 0) continue;
     const double weight = static_cast<double>(micro.num_targets) / static_cast<double>(num_targets);
     const at::Tensor part = backward(micro, weight);
     loss = loss.defined() ? loss + part : part;

@@ -3,6 +3,7 @@
 #include <ATen/core/Generator.h>
 
 #include "data/loader.h"
+#include "eval/row_batch.h"
 #include "train/optimizer.h"
 #include "train/run_parts.h"
 
@@ -26,14 +27,9 @@ class StepRunner {
   int64_t optimizer_bytes() const { return optimizer_.bytes(); }
 
  private:
-  struct MicroBatch {
-    Batch batch;
-    at::Tensor targets;
-    int64_t num_targets = 0;
-  };
-  MicroBatch next_micro_batch();
+  RowBatch next_micro_batch();
   /// Adds weight · gradient of the micro-batch's mean loss; → weight · loss.
-  at::Tensor backward(const MicroBatch& micro, double weight);
+  at::Tensor backward(const RowBatch& micro, double weight);
 
   const RunConfig& config_;
   RunParts& parts_;

@@ -125,7 +125,8 @@ void record_failure(const RunFolder& folder, Json& run, const char* reason) noex
 
 }  // namespace
 
-TrainOutcome run_training(const RunConfig& config, bool resume) {
+TrainOutcome run_training(const RunConfig& given, bool resume) {
+  RunConfig config = given;
   RunFolder folder(config, resume);
   TrainOutcome outcome;
   if (folder.is_complete()) {

@@ -94,7 +94,8 @@ TEST_CASE("many samples go to a file, the same for every batch size") {
   CHECK(std::ranges::count(documents, '\0') == 6);
 
   std::vector<std::string> texts;
-  for_each_document({tiny.folder / "c.txt"}, [&](std::string&& text) { texts.push_back(text); });
+  for_each_document({tiny.folder / "c.txt"},
+                    [&](Document&& document) { texts.push_back(document.pieces[0].text); });
   REQUIRE(texts.size() == 7);
   std::istringstream stream(lines);
   size_t i = 0;

@@ -44,6 +44,36 @@ TEST_CASE("config: values of every type, sections and lists") {
   CHECK_NOTHROW(reader.finish());
 }
 
+TEST_CASE("config: entries of a list are read one by one, and resolve to the list") {
+  ConfigReader reader = ConfigReader::from_text(
+      "a:\n  - word\n  - {n: 2, deep: [{m: 3}]}\nb: {n: 4}\nc: one\n", "x.yaml");
+  std::vector<ConfigReader> a = reader.items("a");
+  REQUIRE(a.size() == 2);
+  CHECK(a[0].is_scalar(""));
+  CHECK(a[0].text("") == "word");
+  CHECK_FALSE(a[1].is_scalar(""));
+  CHECK(a[1].integer("n") == 2);
+  CHECK(a[1].items("deep").at(0).integer("m") == 3);
+  CHECK(a[1].flag("flag", true));
+  // What is no list is its only entry.
+  CHECK(reader.items("b").at(0).integer("n") == 4);
+  CHECK(reader.items("c").at(0).text("") == "one");
+  CHECK(reader.items("absent").empty());
+  CHECK_NOTHROW(reader.finish());
+  CHECK(reader.resolved_yaml() ==
+        "a: [word, {n: 2, deep: [{m: 3}], flag: true}]\nb:\n  n: 4\nc: one\n");
+}
+
+TEST_CASE("config: a problem inside a list names the entry and its line") {
+  ConfigReader reader =
+      ConfigReader::from_text("a:\n  - {n: 1}\n  - {n: x}\n  - {k: 1}\n", "x.yaml");
+  for (ConfigReader& item : reader.items("a")) item.integer("n");
+  check_refused<ConfigError>([&] { reader.finish(); },
+                             "line 3  a[1].n: expected an integer, found \"x\"");
+  check_refused<ConfigError>([&] { reader.finish(); }, "line 4  a[2].k: unknown key");
+  check_refused<ConfigError>([&] { reader.finish(); }, "line 4  a[2].n: missing");
+}
+
 TEST_CASE("config: absent and null keys give the defaults, also below absent sections") {
   ConfigReader reader = ConfigReader::from_text("a: null\nempty:\n", "x.yaml");
   CHECK(reader.integer("a", 3) == 3);

@@ -20,7 +20,10 @@ using Documents = std::vector<std::string>;
 
 Documents read(const std::vector<std::filesystem::path>& files) {
   Documents documents;
-  for_each_document(files, [&](std::string&& document) { documents.push_back(document); });
+  for_each_document(files, [&](tigon::Document&& document) {
+    REQUIRE(document.pieces.size() == 1);
+    documents.push_back(document.pieces[0].text);
+  });
   return documents;
 }
 
@@ -89,8 +92,9 @@ TEST_CASE("damaged and unknown files are refused by name") {
   const TemporaryFolder folder;
   const std::string packed = xz("some text that is long enough to be cut");
   check_refused([&] { read({folder.write("cut.xz", packed.substr(0, packed.size() / 2))}); },
-                "cut.xz: the xz data are cut off");
-  check_refused([&] { read({folder.write("empty.xz", "")}); }, "empty.xz: the xz data are cut off");
+                "cut.xz: the packed data are cut off");
+  check_refused([&] { read({folder.write("empty.xz", "")}); },
+                "empty.xz: the packed data are cut off");
   std::string damaged = packed;
   damaged[damaged.size() / 2] ^= 0x10;
   check_refused([&] { read({folder.write("damaged.xz", damaged)}); },
@@ -99,8 +103,8 @@ TEST_CASE("damaged and unknown files are refused by name") {
                 "plain.xz: expected an xz file, found something else");
   check_refused([&] { read({folder.write("trailing.xz", packed + "trailing bytes")}); },
                 "trailing.xz: the xz data are corrupt");
-  check_refused([&] { read({folder.write("data.json", "{}")}); },
-                "data.json: expected a .txt or .xz file, found the ending \".json\"");
+  check_refused([&] { read({folder.write("data.csv", "a,b")}); },
+                "data.csv: expected a .txt, .jsonl, .ndjson or .json file");
   check_refused([&] { read({folder.path() / "absent.txt"}); }, "absent.txt: No such file");
   std::filesystem::create_directory(folder.path() / "folder.txt");
   check_refused([&] { read({folder.path() / "folder.txt"}); },
@@ -109,9 +113,9 @@ TEST_CASE("damaged and unknown files are refused by name") {
 
 TEST_CASE("a document beyond the limit is refused") {
   const TemporaryFolder folder;
-  const auto ignore = [](std::string&&) {};
+  const auto ignore = [](tigon::Document&&) {};
   const auto file = folder.write("a.txt", "0123456789\n\0\n0123456789"s);
-  CHECK_NOTHROW(for_each_document({file}, ignore, 16));
-  check_refused([&] { for_each_document({file}, ignore, 9); },
+  CHECK_NOTHROW(for_each_document({file}, ignore, {.max_document_bytes = 16}));
+  check_refused([&] { for_each_document({file}, ignore, {.max_document_bytes = 9}); },
                 "a.txt: expected documents of at most 9 bytes, found a longer one");
 }

@@ -117,11 +117,11 @@ TEST_CASE("damaged shard files are refused") {
   // 16 bytes of header, five ids, four bytes of padding, four offsets.
   const size_t offsets = 16 + 20 + 4;
   REQUIRE(trailer == offsets + 4 * sizeof(uint64_t));
-  refuse("", "expected a token shard of at least 72 bytes, found 0");
-  refuse(good.substr(0, 60), "expected a token shard of at least 72 bytes, found 60");
+  refuse("", "expected a token shard of at least 112 bytes, found 0");
+  refuse(good.substr(0, 100), "expected a token shard of at least 112 bytes, found 100");
   refuse("x" + good.substr(1), "expected a token shard, found another file");
-  refuse(overwritten(good, offsetof(ShardHeader, version), uint64_t{2}),
-         "expected version 1, found 2");
+  refuse(overwritten(good, offsetof(ShardHeader, version), uint64_t{3}),
+         "expected version 2, found 3");
   refuse(good.substr(0, good.size() - 4), "the shard is cut off: its trailer is missing");
   refuse(good.substr(0, 16) + good.substr(20), "expected the size of 3 documents and 5 tokens");
   const size_t documents_at = trailer + offsetof(ShardTrailer, num_documents);
@@ -130,6 +130,8 @@ TEST_CASE("damaged shard files are refused") {
     refuse(overwritten(good, documents_at, lie), "expected the size of");
     refuse(overwritten(good, tokens_at, lie), "expected the size of");
   }
+  refuse(overwritten(good, trailer + offsetof(ShardTrailer, num_counted), uint64_t{6}),
+         "expected at most 5 counted tokens, found 6");
   refuse(overwritten(good, offsets, uint64_t{1}), "expected document offsets rising from 0 to 5");
   refuse(overwritten(good, offsets + 8, uint64_t{6}), "expected document offsets rising from 0");
   refuse(overwritten(good, offsets + 24, uint64_t{4}), "expected document offsets rising from 0");
@@ -211,11 +213,11 @@ TEST_CASE("an empty corpus is refused and leaves nothing behind") {
   for (const std::string& text : {std::string(), std::string("\n\n"), std::string("\0\n", 2)}) {
     const auto file = folder.write("a.txt", text);
     check_refused([&] { open_token_shard({file}, ByteTokenizer(), cache, 1); },
-                  "a.txt: expected text, found 0 documents without a token");
+                  "a.txt: expected text, found 0 documents and no token");
   }
   const auto blank = folder.write("a.txt", join_documents({"  ", "   "}));
   check_refused([&] { open_token_shard({blank}, ByteTokenizer(), cache, 1); },
-                "a.txt: expected text, found 2 documents without a token");
+                "a.txt: expected text, found 2 documents and no token");
   CHECK(files_in(cache).empty());
 }
 

@@ -85,6 +85,52 @@ TEST_CASE("evaluate_loss resets at document borders and counts no prediction acr
         Approx(direct.sum / static_cast<double>(direct.tokens)).epsilon(kFloat32Op));
 }
 
+TEST_CASE("evaluate_loss counts only what a masked row counts") {
+  const TemporaryFolder folder;
+  write_tiny_tokenizer(folder.path());
+  const auto tokenizer = load_tokenizer(folder.path());
+  std::string lines;
+  for (int i = 0; i < 12; ++i) {
+    const Json record = {{"instruction", tiny_text(10, static_cast<uint64_t>(i))},
+                         {"output", tiny_text(15, static_cast<uint64_t>(100 + i))}};
+    lines += record.dump() + "\n";
+  }
+  const auto file = folder.write("a.jsonl", lines);
+  const RowSet rows(open_token_shard({file}, *tokenizer, folder / "cache", 1,
+                                     {.format = "alpaca", .mask_prompt = true}),
+                    {.seq_len = 200, .borders = "documents", .order = "file"},
+                    tokenizer->bos_id().value(), kTinyVocabulary);
+  const Model model = random_model(tiny_text_config());
+  const MixerStack stack = make_teacher_stack(model.config);
+  const at::NoGradGuard no_grad;
+  double sum = 0;
+  int64_t tokens = 0;
+  for (int64_t i = 0; i < rows.size(); ++i) {
+    const Row row = rows.row(i);
+    size_t start = 0;
+    for (const int64_t length : row.segment_lengths) {
+      const std::vector<int64_t> segment(row.tokens.begin() + start,
+                                         row.tokens.begin() + start + length);
+      const at::Tensor log_probabilities =
+          logits_of(model, forward_hidden(model, stack, make_batch({segment}, model.device)))
+              .to(at::kDouble)
+              .log_softmax(1)
+              .cpu();
+      for (int64_t j = 1; j < length; ++j) {
+        if (row.counted[start + static_cast<size_t>(j)] == 0) continue;
+        sum -= log_probabilities[j - 1][segment[static_cast<size_t>(j)]].item<double>();
+        ++tokens;
+      }
+      start += static_cast<size_t>(length);
+    }
+  }
+  REQUIRE(tokens > 0);
+  REQUIRE(tokens < rows.size() * 150);
+  const LossResult found = evaluate_loss(model, stack, rows, 2, true, "test");
+  CHECK(found.tokens == tokens);
+  CHECK(found.nats_per_token == Approx(sum / static_cast<double>(tokens)).epsilon(kFloat32Op));
+}
+
 TEST_CASE("evaluate_loss refuses an empty batch and a loss that is not finite") {
   const TemporaryFolder folder;
   const RowSet rows = tiny_rows(folder.path(), {.seq_len = 32, .order = "file", .max_rows = 2});

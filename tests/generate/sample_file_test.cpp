@@ -20,7 +20,7 @@ TEST_CASE("samples in a text file are read back as documents") {
   file.commit();
   std::vector<std::string> documents;
   for_each_document({folder / "samples.txt"},
-                    [&](std::string&& document) { documents.push_back(document); });
+                    [&](Document&& document) { documents.push_back(document.pieces[0].text); });
   CHECK(documents == std::vector<std::string>{"first line\nsecond line", "a \n b", "the last"});
 }
 

@@ -81,6 +81,14 @@ TEST_CASE("Targets are the next token of the same segment") {
   const Batch batch = make_batch({5, 6, 7, 8, 9, 10}, {3, 0, 1, 2}, test_device());
   check_bitwise("targets", next_token_targets(batch),
                 longs({6, 7, kIgnoredTarget, kIgnoredTarget, 10, kIgnoredTarget}));
+  // Of the tokens 6 … 10, all but 7 and 9 count; 9 begins a segment and is no target anyway.
+  check_bitwise("counted targets", next_token_targets(batch, {0, 1, 0, 1, 0, 1}),
+                longs({6, kIgnoredTarget, kIgnoredTarget, kIgnoredTarget, 10, kIgnoredTarget}));
+  check_refused(
+      [&] {
+        next_token_targets(batch, {1, 1});
+      },
+      "2 flags of counted tokens for 6 tokens");
   CHECK(next_token_targets(make_batch({{}}, test_device())).numel() == 0);
 }
 

@@ -66,8 +66,8 @@ run: {folder: x}
   INFO(message);
   for (const char* expected :
        {"no-such-model", "lora.rnk", "lora.rank", "no-such-corpus.txt", "line 4", "data.seq_len",
-        "exactly one of steps and tokens", "train.early_stop_patience", "line 10",
-        "train.optimizer.lr", "\"fast\"", "line 11", "train.schedule.kind"}) {
+        "exactly one of steps, tokens and epochs, found steps, tokens", "train.early_stop_patience",
+        "line 10", "train.optimizer.lr", "\"fast\"", "line 11", "train.schedule.kind"}) {
     INFO(expected);
     CHECK(message.find(expected) != std::string::npos);
   }
@@ -91,7 +91,12 @@ TEST_CASE("every shipped training config is read", "[config]") {
     if (text.find("validation: [") != std::string::npos) {
       overrides.push_back("data.validation=" + (run.folder() / "validation.txt").string());
     }
-    CHECK(read_run_config(entry.path(), overrides).total_steps() > 0);
+    if (text.find("format: alpaca") != std::string::npos) {
+      overrides[1] = "data.train=" + run.folder().write("train.jsonl", "{}").string();
+    }
+    RunConfig config = read_run_config(entry.path(), overrides);
+    config.epoch_rows = 1000;
+    CHECK(config.total_steps() > 0);
     ++num_configs;
   }
   CHECK(num_configs >= 6);
@@ -109,6 +114,14 @@ TEST_CASE("combinations that make no sense are refused", "[config]") {
   refused({"data.validation=[]"}, "data.validation or data.validation_fraction");
   refused({"train.schedule.warmup_steps=13"}, "at most the run's 12 steps, found 13");
   refused({"train.steps=0"}, "train.steps");
+  refused({"train.epochs=1"}, "exactly one of steps, tokens and epochs, found steps, epochs");
+  refused({"train.steps=null"}, "exactly one of steps, tokens and epochs, found none");
+  const std::string text = (run.folder() / "train.txt").string();
+  refused({"data.train=[{path: " + text + ", weight: 1}]", "data.validation=null",
+           "data.validation_fraction=0.1"},
+          "expected data.validation beside entries with weights");
+  refused({"data.validation=[{path: " + text + ", weight: 1}]"}, "data.validation[0].weight");
+  refused({"data.train=" + (run.folder() / "*.nothing").string()}, "found none that match");
   refused({"run=null"}, "run.folder");
 
   auto random = TinyRun::random_model(run);

@@ -84,8 +84,8 @@ TEST_CASE("the adapter of a run gives the loss the run reports", "[run]") {
   options.max_rows = config.eval_rows;
   const auto tokenizer = load_tokenizer(config.model_path);
   const RowSet rows(
-      open_token_shard({config.validation_files[0]}, *tokenizer, config.cache_folder, 1), options,
-      tokenizer->bos_id().value(), loaded.model.config.vocab_size);
+      open_token_shard({config.validation_sources[0].paths[0]}, *tokenizer, config.cache_folder, 1),
+      options, tokenizer->bos_id().value(), loaded.model.config.vocab_size);
   const double loss =
       evaluate_loss(loaded.model, loaded.stack, rows, 2, true, "check").nats_per_token;
   const Json results = run_json(run.run_folder()).at("results");
@@ -279,7 +279,8 @@ TEST_CASE("a dry run says what a run would take and writes no run folder", "[run
 
 TEST_CASE("the best checkpoint is not chosen on the rows it is judged by", "[run]") {
   const TinyRun run;
-  const RunParts parts = build_run_parts(run.config());
+  RunConfig config = run.config();
+  const RunParts parts = build_run_parts(config);
   REQUIRE(parts.eval_rows->size() == 4);
   REQUIRE(parts.validation_rows->size() == 4);
   for (int64_t i = 0; i < 4; ++i) {

@@ -113,6 +113,12 @@ class BpeTokenizer final : public Tokenizer {
     }
     return found;
   }
+  std::optional<int32_t> special_id(std::string_view name) const override {
+    for (const AddedToken& token : parts_.added_tokens) {
+      if (token.content == name) return token.id;
+    }
+    return std::nullopt;
+  }
   std::string fingerprint() const override { return parts_.fingerprint; }
   std::vector<std::filesystem::path> files() const override { return parts_.files; }
 

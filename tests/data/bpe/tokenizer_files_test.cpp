@@ -2,7 +2,6 @@
 #include <string>
 
 #include "core/error.h"
-#include "data/chat_template.h"
 #include "data/tokenizer.h"
 #include "support/catch.h"
 #include "support/refusal.h"
@@ -114,20 +113,4 @@ TEST_CASE(
   CHECK(load_tokenizer(folder.path())->fingerprint().starts_with("tokenizer-json-"));
   folder.write("tokenizer.model", train_tiny_tokenizer());
   CHECK(load_tokenizer(folder.path())->fingerprint().starts_with("sentencepiece-"));
-}
-
-TEST_CASE("a chat template is found and its rendering refused") {
-  const TemporaryFolder folder;
-  CHECK_FALSE(tigon::find_chat_template(folder.path()).has_value());
-  check_refused([&] { tigon::refuse_chat_template(folder.path()); }, "expected a chat template");
-  folder.write("tokenizer_config.json",
-               R"({"chat_template": [{"name": "tool_use", "template": "t"},
-                                     {"name": "default", "template": "d"}]})");
-  CHECK(tigon::find_chat_template(folder.path()) == "d");
-  folder.write("tokenizer_config.json", R"({"chat_template": "{{ text }}"})");
-  CHECK(tigon::find_chat_template(folder.path()) == "{{ text }}");
-  folder.write("chat_template.jinja", "{{ file }}");
-  CHECK(tigon::find_chat_template(folder.path()) == "{{ file }}");
-  check_refused([&] { tigon::refuse_chat_template(folder.path()); },
-                "does not render chat templates");
 }

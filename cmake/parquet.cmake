@@ -1,0 +1,28 @@
+# Arrow and Parquet as the pyarrow wheel in .venv carries them, headers included. Without it tigon builds and refuses .parquet files.
+set(TIGON_ARROW_DIR "" CACHE PATH "Folder of the pyarrow wheel (holds include/ and libparquet.so.*); default: the project's .venv, if it has one")
+set(arrow_folder ${TIGON_ARROW_DIR})
+if(NOT arrow_folder)
+  file(GLOB arrow_folder ${PROJECT_SOURCE_DIR}/.venv/lib/python3*/site-packages/pyarrow)
+endif()
+file(GLOB arrow_library ${arrow_folder}/libarrow.so.*)
+file(GLOB parquet_library ${arrow_folder}/libparquet.so.*)
+if(arrow_library AND parquet_library AND EXISTS ${arrow_folder}/include/parquet/arrow/reader.h)
+  foreach(name arrow parquet)
+    add_library(tigon_${name} SHARED IMPORTED GLOBAL)
+    set_target_properties(tigon_${name} PROPERTIES IMPORTED_LOCATION ${${name}_library}
+      INTERFACE_INCLUDE_DIRECTORIES ${arrow_folder}/include)
+  endforeach()
+  message(STATUS "tigon: reads Parquet with Arrow from ${arrow_folder}")
+else()
+  message(STATUS "tigon: without Parquet (`.venv/bin/pip install --no-deps pyarrow` adds it)")
+endif()
+
+# tigon_reads_parquet(TARGET): the reader of Parquet files, or the refusal in its place.
+function(tigon_reads_parquet target)
+  if(TARGET tigon_parquet)
+    target_sources(${target} PRIVATE parquet_arrow.cpp arrow_json.cpp)
+    target_link_libraries(${target} PRIVATE tigon_parquet tigon_arrow)
+  else()
+    target_sources(${target} PRIVATE parquet_none.cpp)
+  endif()
+endfunction()
