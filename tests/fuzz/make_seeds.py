@@ -4,8 +4,10 @@
 """
 
 import base64
+import gzip
 import io
 import json
+import lzma
 import shutil
 import struct
 from pathlib import Path
@@ -103,6 +105,28 @@ def byte_pairs():
     write("tiktoken", "bytes", "\n".join(lines) + "\n")
 
 
+def records():
+    kinds, formats = ["jsonl", "json", "txt", "gz", "zst", "xz"], ["text", "alpaca", "chat"]
+    rows = {
+        "text": [{"text": "one two"}, {"text": "é 漢字\n"}, {"text": ""}, {"other": 1}],
+        "alpaca": [{"instruction": "Add.", "input": "1 2", "output": "3"}, {"instruction": "Say.", "output": "x"}],
+        "chat": [{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]},
+                 {"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]}],
+    }  # fmt: skip
+
+    def seed(kind, format_name, data):
+        first = kinds.index(kind) + len(kinds) * formats.index(format_name)
+        write("records", f"{kind}_{format_name}", bytes([first]) + data)
+
+    for name, list_of_rows in rows.items():
+        seed("jsonl", name, "\n".join(map(json.dumps, list_of_rows)).encode())
+        seed("json", name, json.dumps(list_of_rows).encode())
+    text = b"one\n\0\ntwo\r\n\0\r\nthree"
+    seed("txt", "text", text)
+    seed("gz", "text", gzip.compress(text, mtime=0))
+    seed("xz", "text", lzma.compress(text))
+
+
 def main():
     shutil.rmtree(SEEDS, ignore_errors=True)
     safetensors()
@@ -110,6 +134,7 @@ def main():
     sentencepieces()
     llama2c()
     byte_pairs()
+    records()
 
 
 if __name__ == "__main__":
