@@ -29,13 +29,16 @@ struct ConvertOptions {
   bool json = false;
 };
 
-/// A conversion keeps every bit of the weights, so on a GPU they stay in the element type of the
-/// files unless another one is asked for.
-at::ScalarType conversion_dtype(const ConvertOptions& options, const at::Device& device) {
-  if (options.device.dtype != "auto" || device.is_cpu()) {
-    return choose_dtype(options.device.dtype, device);
-  }
-  return to_scalar_type(Checkpoint(options.model).at("model.embed_tokens.weight").dtype);
+/// A conversion keeps every bit of the weights and takes no more memory than they do: they stay in
+/// the element type of the files unless another one is asked for. A CPU computes in float32 all the
+/// same.
+LoadedModel load_teacher(const ConvertOptions& options, const at::Device& device) {
+  const at::ScalarType compute = choose_dtype(options.device.dtype, device);
+  if (options.device.dtype != "auto") return load_any_model(options.model, compute, device);
+  const DType held = Checkpoint(options.model).at("model.embed_tokens.weight").dtype;
+  LoadedModel loaded = load_any_model(options.model, to_scalar_type(held), device);
+  if (device.is_cpu()) loaded.model.compute_dtype = compute;
+  return loaded;
 }
 
 Json loss_to_json(const LossResult& loss) {
@@ -74,7 +77,7 @@ void run_convert(const ConvertOptions& options) {
   }
   build_stack(plan, config);
   const at::Device device = choose_device(options.device.device);
-  LoadedModel loaded = load_any_model(options.model, conversion_dtype(options, device), device);
+  LoadedModel loaded = load_teacher(options, device);
   const Checkpoint checkpoint(options.model);
   const Conversion conversion = convert(plan, loaded.model, &checkpoint);
   loaded.plan = plan;

@@ -57,6 +57,11 @@ struct LoadedModel {
 LoadedModel load_any_model(const std::filesystem::path& folder, at::ScalarType dtype,
                            at::Device device, const std::filesystem::path& adapter = {});
 
+/// The logits [N, V] float32 of a model folder of either kind, on the batch's device, holding only
+/// one of its layers at a time.
+at::Tensor streamed_logits(const std::filesystem::path& folder, at::ScalarType dtype,
+                           const Batch& batch);
+
 /// The plan in a folder's config.json: none for a teacher. Throws Error if the block is broken.
 Plan read_folder_plan(const ModelConfig& config, const std::filesystem::path& folder);
 

@@ -22,7 +22,7 @@ struct FolderSummary {
   std::string recipe;               // "none" for a teacher and for a plain peft adapter
   std::string base;                 // of an adapter: its base as adapter_config.json names it
   std::vector<std::string> layers;  // one line a layer: its mixer
-  bool has_weights = true;  // false: parameters are counted from config.json
+  bool has_weights = true;          // false: parameters are counted from config.json
   int64_t base_parameters = 0, new_parameters = 0, lora_parameters = 0;
   int64_t weight_bytes = 0;      // of the folder's own tensors
   std::string state_dtype;       // what keys and values are kept in

@@ -92,6 +92,24 @@ void require_model_folder(const fs::path& folder) {
   }
 }
 
+at::Tensor streamed_logits(const fs::path& folder, at::ScalarType dtype, const Batch& batch) {
+  const at::NoGradGuard no_grad;
+  const Checkpoint checkpoint(folder);
+  Model model;
+  model.config = read_model_config(folder);
+  model.device = batch.tokens.device();
+  model.compute_dtype = dtype;
+  const MixerStack stack =
+      folder_stack(read_folder_plan(model.config, folder), model.config, folder);
+  model.weights = load_weights_around_layers(checkpoint, model.config, dtype, model.device);
+  model.rotary = make_rotary(model.config.rope, model.config.head_dim, model.device);
+  load_new_parameters(stack, folder, {});
+  const auto load = [&](int64_t layer) {
+    return load_layer(checkpoint, model.weights.layers[layer], layer, dtype, model.device);
+  };
+  return logits_of(model, forward_hidden(model, stack, batch, {.load_layer = load}));
+}
+
 LoadedModel load_any_model(const fs::path& folder, at::ScalarType dtype, at::Device device,
                            const fs::path& adapter) {
   require_model_folder(folder);

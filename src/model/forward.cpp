@@ -59,7 +59,10 @@ at::Tensor forward_hidden(const Model& model, const MixerStack& stack, const Bat
 
   at::Tensor x = at::embedding(model.weights.embed_tokens, batch.tokens).to(model.compute_dtype);
   for (size_t i = 0; i < stack.size(); ++i) {
-    const DecoderLayer layer{context, model.weights.layers[i], stack[i]};
+    const DecoderLayer layer{
+        context,
+        options.load_layer ? options.load_layer(static_cast<int64_t>(i)) : model.weights.layers[i],
+        stack[i]};
     if (recompute) {
       x = forward_recomputed(layer, x, options.dropout_generator);
     } else if (options.state != nullptr) {

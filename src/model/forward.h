@@ -1,6 +1,7 @@
 // The forward pass: weights × mixer stack × batch (× state).
 #pragma once
 #include <filesystem>
+#include <functional>
 #include <optional>
 
 #include "model/batch.h"
@@ -27,6 +28,9 @@ struct ForwardOptions {
   // Keep only layer inputs for the backward pass and run each layer again there: the same
   // gradients, bit for bit. Not together with a state.
   bool recompute_layers = false;
+  // Where the weights of layer i come from if the model does not hold them; asked once a pass, in
+  // order, and let go before the next.
+  std::function<LayerWeights(int64_t layer)> load_layer = {};
 };
 
 /// The hidden states after the final norm, [N, M] in compute_dtype. A token id outside the

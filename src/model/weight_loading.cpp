@@ -78,6 +78,26 @@ void check_checkpoint(const Checkpoint& checkpoint, const ModelConfig& config,
 
 }  // namespace
 
+ModelWeights load_weights_around_layers(const Checkpoint& checkpoint, const ModelConfig& config,
+                                        at::ScalarType dtype, at::Device device) {
+  ModelWeights weights = meta_weights(config, dtype);
+  check_checkpoint(checkpoint, config, weights);
+  visit_parameters(weights, [&](const std::string& name, at::Tensor& parameter) {
+    if (name.starts_with("model.layers.")) return;
+    parameter = to_tensor(checkpoint.at(name), device, dtype);
+  });
+  return weights;
+}
+
+LayerWeights load_layer(const Checkpoint& checkpoint, const LayerWeights& shapes, int64_t index,
+                        at::ScalarType dtype, at::Device device) {
+  LayerWeights layer = shapes;
+  visit_layer_parameters(layer, index, [&](const std::string& name, at::Tensor& parameter) {
+    parameter = to_tensor(checkpoint.at(name), device, dtype);
+  });
+  return layer;
+}
+
 ModelWeights load_weights(const Checkpoint& checkpoint, const ModelConfig& config,
                           at::ScalarType dtype, at::Device device) {
   ModelWeights weights = meta_weights(config, dtype);

@@ -33,22 +33,23 @@ void visit_all_linears(Weights& weights, const Visit& visit) {
   }
 }
 
+template <class Layer, class Visit>
+void visit_one_layer(Layer& layer, size_t index, const Visit& visit) {
+  const std::string prefix = layer_prefix(index);
+  visit(prefix + "input_layernorm.weight", layer.input_norm);
+  visit(prefix + "post_attention_layernorm.weight", layer.post_attention_norm);
+  if (layer.q_norm.defined()) visit(prefix + "self_attn.q_norm.weight", layer.q_norm);
+  if (layer.k_norm.defined()) visit(prefix + "self_attn.k_norm.weight", layer.k_norm);
+  visit_layer_linears(layer, prefix, [&](const std::string& name, auto& linear) {
+    visit(name + ".weight", linear.weight);
+    if (linear.bias.defined()) visit(name + ".bias", linear.bias);
+  });
+}
+
 template <class Weights, class Visit>
 void visit_all_parameters(Weights& weights, const Visit& visit) {
   visit("model.embed_tokens.weight", weights.embed_tokens);
-  const auto visit_linear = [&](const std::string& name, auto& linear) {
-    visit(name + ".weight", linear.weight);
-    if (linear.bias.defined()) visit(name + ".bias", linear.bias);
-  };
-  for (size_t i = 0; i < weights.layers.size(); ++i) {
-    auto& layer = weights.layers[i];
-    const std::string prefix = layer_prefix(i);
-    visit(prefix + "input_layernorm.weight", layer.input_norm);
-    visit(prefix + "post_attention_layernorm.weight", layer.post_attention_norm);
-    if (layer.q_norm.defined()) visit(prefix + "self_attn.q_norm.weight", layer.q_norm);
-    if (layer.k_norm.defined()) visit(prefix + "self_attn.k_norm.weight", layer.k_norm);
-    visit_layer_linears(layer, prefix, visit_linear);
-  }
+  for (size_t i = 0; i < weights.layers.size(); ++i) visit_one_layer(weights.layers[i], i, visit);
   visit("model.norm.weight", weights.norm);
   if (!weights.is_tied) visit("lm_head.weight", weights.lm_head);
 }
@@ -70,6 +71,12 @@ void visit_parameters(
     const ModelWeights& weights,
     const std::function<void(const std::string& name, const at::Tensor& parameter)>& visit) {
   visit_all_parameters(weights, visit);
+}
+
+void visit_layer_parameters(
+    LayerWeights& layer, int64_t index,
+    const std::function<void(const std::string& name, at::Tensor& parameter)>& visit) {
+  visit_one_layer(layer, static_cast<size_t>(index), visit);
 }
 
 void visit_linears(ModelWeights& weights,

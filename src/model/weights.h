@@ -39,6 +39,14 @@ struct ModelWeights {
 ModelWeights load_weights(const Checkpoint& checkpoint, const ModelConfig& config,
                           at::ScalarType dtype, at::Device device);
 
+/// The same for all but the decoder layers, whose tensors stay without storage (meta device): for
+/// models that are run without being held. Every layer is checked.
+ModelWeights load_weights_around_layers(const Checkpoint& checkpoint, const ModelConfig& config,
+                                        at::ScalarType dtype, at::Device device);
+/// Fills the tensors of one decoder layer.
+LayerWeights load_layer(const Checkpoint& checkpoint, const LayerWeights& shapes, int64_t index,
+                        at::ScalarType dtype, at::Device device);
+
 /// A randomly initialised model: normal(0, initializer_range), residual outputs (o_proj,
 /// down_proj) scaled by 1/sqrt(2·layers), norms 1. Drawn on the CPU in float32 from a seed per
 /// tensor name: the same on every device.
@@ -56,6 +64,10 @@ void visit_parameters(
 void visit_parameters(
     const ModelWeights& weights,
     const std::function<void(const std::string& name, const at::Tensor& parameter)>& visit);
+/// The same for one decoder layer.
+void visit_layer_parameters(
+    LayerWeights& layer, int64_t index,
+    const std::function<void(const std::string& name, at::Tensor& parameter)>& visit);
 /// Every linear layer of the decoder layers by module name ("model.layers.0.self_attn.q_proj").
 void visit_linears(ModelWeights& weights,
                    const std::function<void(const std::string& name, Linear& linear)>& visit);

@@ -1,7 +1,9 @@
 
 #include "linearize/convert.h"
 #include "lora/adapter_folder.h"
+#include "support/allocations.h"
 #include "support/catch.h"
+#include "support/compare.h"
 #include "support/refusal.h"
 #include "support/temporary_folder.h"
 #include "support/tiny_model.h"
@@ -172,6 +174,28 @@ TEST_CASE("a linearized folder with parameters its recipe does not have is refus
   tensors.emplace_back("model.layers.0.self_attn.mixer.gate", random_tensor({4}, 1));
   save_tensors(folder / "model.safetensors", tensors);
   check_load_refused(folder, "model.layers.0.self_attn.mixer.gate: no mixer has this parameter");
+}
+
+TEST_CASE("a streamed folder gives the whole model's logits and holds one layer at a time",
+          "[load]") {
+  const at::NoGradGuard no_grad;
+  const TemporaryFolder root;
+  const Plan plan = load_plan("liger-gla", {"window_keys=8"});
+  const fs::path folder = write_folder(root, "student", plan_to_json(plan));
+  constexpr int64_t kLayers = 24;
+  write_model_folder(random_model(tiny_config(kLayers)), root.path());
+  const Batch batch =
+      make_batch({random_tokens(40, 97, 3), random_tokens(9, 97, 4)}, test_device());
+  for (const fs::path& path : {folder, root.path()}) {
+    const LoadedModel whole = load_any_model(path, at::kFloat, test_device());
+    const at::Tensor expected =
+        logits_of(whole.model, forward_hidden(whole.model, whole.stack, batch));
+    check_bitwise("logits", streamed_logits(path, at::kFloat, batch), expected);
+  }
+  const int64_t weight_bytes = static_cast<int64_t>(fs::file_size(root / "model.safetensors"));
+  const AllocationRecorder allocations;
+  streamed_logits(root.path(), at::kFloat, batch);
+  CHECK(allocations.peak() < weight_bytes / 3);
 }
 
 TEST_CASE("a name that is no folder is answered with what to do", "[load]") {
