@@ -45,7 +45,8 @@ Vocabulary byte_pieces(const BpeModelFile& file) {
 MergeTable merge_table(const BpeModelFile& file, const Vocabulary& names) {
   MergeTable table;
   int32_t rank = 0;
-  for (const auto& [left, right] : file.merges) {
+  for (const auto& merge : file.merges) {
+    const std::string &left = merge.first, &right = merge.second;
     const auto id_of = [&](const std::string& piece) {
       const int32_t id = names.find(piece);
       if (id == kNoToken) {
