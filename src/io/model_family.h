@@ -21,7 +21,6 @@ struct ModelFamily {
   };
 
   std::string_view model_type;
-  std::string_view architecture;  // transformers' class, as `architectures` names it
   Bias bias = Bias::kNone;
   bool has_mlp_bias = false;  // whether `mlp_bias` means something
   bool has_qk_norm = false;   // RMSNorm over each head of q and k, before RoPE
