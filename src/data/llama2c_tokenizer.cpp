@@ -8,6 +8,7 @@
 #include "data/protobuf_writer.h"
 #include "data/sentencepiece_fields.h"
 #include "io/json_file.h"
+#include "io/only_file.h"
 
 namespace tigon {
 namespace {
@@ -116,24 +117,10 @@ std::string sentencepiece_model_of_llama2c(std::string_view bytes, const std::st
 }
 
 std::optional<fs::path> find_llama2c_tokenizer(const fs::path& folder) {
-  // Far more than any tokenizer takes: models beside it are not read.
-  constexpr uintmax_t kMaxFileBytes = uintmax_t{64} << 20;
-  std::optional<fs::path> found;
-  for (const auto& entry : fs::directory_iterator(folder)) {
-    if (entry.path().extension() != ".bin" || !entry.is_regular_file()) continue;
-    if (entry.file_size() > kMaxFileBytes) continue;
-    try {
-      sentencepiece_model_of_llama2c(read_text_file(entry.path()), entry.path().string());
-    } catch (const Error&) {
-      continue;  // a model, or another program's file
-    }
-    if (found) {
-      fail("{}: expected one llama2.c tokenizer, found {} and {}", folder.string(),
-           found->filename().string(), entry.path().filename().string());
-    }
-    found = entry.path();
-  }
-  return found;
+  // read_text_file refuses larger files: models beside it are not read.
+  return find_only_file(folder, ".bin", "llama2.c tokenizer", [](const fs::path& file) {
+    sentencepiece_model_of_llama2c(read_text_file(file), file.string());
+  });
 }
 
 }  // namespace tigon

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "core/error.h"
+#include "io/only_file.h"
 
 namespace tigon {
 namespace {
@@ -163,21 +164,8 @@ Json Llama2cFile::config_json() const {
 }
 
 std::optional<fs::path> find_llama2c_model(const fs::path& folder) {
-  std::optional<fs::path> found;
-  for (const auto& entry : fs::directory_iterator(folder)) {
-    if (entry.path().extension() != ".bin" || !entry.is_regular_file()) continue;
-    try {
-      const Llama2cFile file(entry.path());
-    } catch (const Error&) {
-      continue;  // a tokenizer, or another program's file
-    }
-    if (found) {
-      fail("{}: expected one llama2.c model, found {} and {}", folder.string(),
-           found->filename().string(), entry.path().filename().string());
-    }
-    found = entry.path();
-  }
-  return found;
+  return find_only_file(folder, ".bin", "llama2.c model",
+                        [](const fs::path& file) { const Llama2cFile model(file); });
 }
 
 }  // namespace tigon
