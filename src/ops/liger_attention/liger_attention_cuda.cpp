@@ -1,0 +1,269 @@
+// liger_attention on the GPU: fused kernels for bf16 where they can serve the call, the plain
+// definition elsewhere.
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros_like.h>
+#include <c10/core/GradMode.h>
+#include <c10/cuda/CUDAException.h>
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/library.h>
+
+#include <cmath>
+
+#include "ops/checks.h"
+#include "ops/liger_attention/liger_attention_call.h"
+#include "ops/liger_attention/liger_attention_params.h"
+
+namespace tigon {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+constexpr const char* kOp = "liger_attention";
+
+bool kernels_serve(const LigerAttentionCall& call) {
+  const int64_t D = call.q.size(2);
+  return call.q.scalar_type() == at::kBFloat16 && (D == 64 || D == 96 || D == 128) &&
+         call.segments.total > 0 && call.q.size(1) > 0 &&
+         call.options.window_keys <= cuda::kMaxWindowKeys &&
+         call.segments.lengths == call.key_segments.lengths &&
+         (!call.initial_state || call.initial_state->scalar_type() == at::kFloat);
+}
+
+/// The parts' checks, which the kernels' path does not go through.
+void check_for_kernels(const LigerAttentionCall& call) {
+  const int64_t H = call.q.size(1), D = call.q.size(2), Hkv = call.k.size(1);
+  TORCH_CHECK(Hkv > 0 && H % Hkv == 0,
+              "[liger_attention] k: expected a number of heads that divides ", H, ", found ", Hkv);
+  check_dtype(kOp, "key_positions", call.key_positions, at::kLong);
+  check_dtype(kOp, "inverse_frequencies", call.inverse_frequencies, at::kFloat);
+  check_shape(kOp, "inverse_frequencies", call.inverse_frequencies, {D / 2});
+  check_device(kOp, "key_positions", call.key_positions, call.q);
+  check_device(kOp, "inverse_frequencies", call.inverse_frequencies, call.q);
+  check_device(kOp, "cu_seqlens", call.segments.cu_seqlens, call.q);
+  if (!call.initial_state) return;
+  check_shape(kOp, "initial_state", *call.initial_state, {call.segments.count(), Hkv, D, D});
+  check_device(kOp, "initial_state", *call.initial_state, call.q);
+}
+
+/// As the kernels read it: a token's heads in a row, every token at 16 bytes.
+at::Tensor with_rows(const at::Tensor& x) {
+  const bool is_readable = x.stride(2) == 1 && x.stride(1) == x.size(2) && x.stride(0) % 8 == 0 &&
+                           reinterpret_cast<uintptr_t>(x.const_data_ptr()) % 16 == 0;
+  return is_readable ? x : x.contiguous();
+}
+
+cuda::LigerTokens tokens_of(const at::Tensor& x) {
+  return {x.data_ptr(), x.stride(0)};
+}
+
+/// What every kernel of one call reads, and the tensors that it lives in.
+struct Launch {
+  cuda::LigerParams params = {};
+  std::vector<at::Tensor> kept;
+  at::Tensor final_state;  // [S, Hkv, D, D]
+  cudaStream_t stream = nullptr;
+
+  at::Tensor keep(at::Tensor tensor) {
+    kept.push_back(tensor);
+    return tensor;
+  }
+  at::Tensor make(at::IntArrayRef shape, at::ScalarType type, const at::Device& device) {
+    return keep(at::empty(shape, at::TensorOptions(type).device(device)));
+  }
+};
+
+/// Lays out chunks and makes the states before them.
+Launch start(const LigerAttentionCall& call) {
+  const int64_t N = call.q.size(0), H = call.q.size(1), D = call.q.size(2), Hkv = call.k.size(1);
+  const int64_t S = call.segments.count();
+  int64_t C = 0;
+  for (const int64_t length : call.segments.lengths) {
+    C += (length + cuda::kChunkTokens - 1) / cuda::kChunkTokens;
+  }
+  const at::Device device = call.q.device();
+  Launch launch;
+  launch.stream = c10::cuda::getCurrentCUDAStream(device.index());
+  cuda::LigerParams& p = launch.params;
+  p.q = tokens_of(launch.keep(with_rows(call.q)));
+  p.k = tokens_of(launch.keep(with_rows(call.k)));
+  p.v = tokens_of(launch.keep(with_rows(call.v)));
+  p.chunk_count = static_cast<int>(C);
+  p.segments = static_cast<int>(S);
+  p.heads = static_cast<int>(H);
+  p.kv_heads = static_cast<int>(Hkv);
+  p.head_dim = static_cast<int>(D);
+  p.window_keys = static_cast<int>(call.options.window_keys);
+  p.softmax_scale = static_cast<float>(1 / std::sqrt(static_cast<double>(D)));
+  p.inverse_normalizer = static_cast<float>(1 / call.options.gate_normalizer);
+  p.mix = static_cast<float>(call.options.mix);
+  if (call.initial_state) {
+    p.initial_state = launch.keep(call.initial_state->contiguous()).const_data_ptr<float>();
+  }
+
+  cuda::LigerLayoutParams layout = {};
+  layout.cu_seqlens = launch.keep(call.segments.cu_seqlens.contiguous()).const_data_ptr<int32_t>();
+  layout.positions = launch.keep(call.key_positions.contiguous()).const_data_ptr<int64_t>();
+  layout.inverse_frequencies =
+      launch.keep(call.inverse_frequencies.contiguous()).const_data_ptr<float>();
+  layout.rope_scale = static_cast<float>(call.options.rope_scale);
+  layout.tokens = N;
+  layout.segments = p.segments;
+  layout.head_dim = p.head_dim;
+  layout.chunk_offsets = launch.make({S + 1}, at::kInt, device).mutable_data_ptr<int32_t>();
+  layout.chunks = static_cast<cuda::LigerChunk*>(
+      launch.make({C, sizeof(cuda::LigerChunk)}, at::kByte, device).mutable_data_ptr());
+  layout.rotations = launch.make({N, D}, at::kFloat, device).mutable_data_ptr<float>();
+  p.chunk_offsets = layout.chunk_offsets;
+  p.chunks = layout.chunks;
+  p.rotations = layout.rotations;
+  C10_CUDA_CHECK(cuda::launch_liger_layout(layout, launch.stream));
+
+  launch.final_state = launch.make({S, Hkv, D, D}, at::kFloat, device);
+  p.additions = launch.make({C, Hkv, D, D}, at::kFloat, device).mutable_data_ptr<float>();
+  p.decays = launch.make({C, Hkv, D}, at::kFloat, device).mutable_data_ptr<float>();
+  p.states = launch.make({C, Hkv, D, D}, at::kBFloat16, device).mutable_data_ptr();
+  p.final_state = launch.final_state.mutable_data_ptr<float>();
+  C10_CUDA_CHECK(cuda::launch_liger_states(p, launch.stream));
+  return launch;
+}
+
+LigerAttentionResult liger_attention_fwd(const LigerAttentionCall& call) {
+  const c10::cuda::CUDAGuard guard(call.q.device());
+  Launch launch = start(call);
+  const at::Tensor out = at::empty(call.q.sizes(), call.q.options().requires_grad(false));
+  launch.params.out = tokens_of(out);
+  C10_CUDA_CHECK(cuda::launch_liger_fwd(launch.params, launch.stream));
+  return {out, launch.final_state};
+}
+
+struct Gradients {
+  at::Tensor q, k, v;
+  at::Tensor initial_state;  // undefined if not wanted
+};
+
+Gradients liger_attention_bwd(const LigerAttentionCall& call, const at::Tensor& out_gradient,
+                              const at::Tensor& state_gradient, bool wants_initial_state) {
+  const c10::cuda::CUDAGuard guard(call.q.device());
+  const int64_t N = call.q.size(0), H = call.q.size(1), D = call.q.size(2), Hkv = call.k.size(1);
+  const at::Device device = call.q.device();
+  Launch launch = start(call);
+  cuda::LigerParams& p = launch.params;
+  const at::Tensor upstream =
+      out_gradient.defined() ? out_gradient : at::zeros_like(call.q, call.q.options());
+  p.out_gradient = tokens_of(launch.keep(with_rows(upstream)));
+  if (state_gradient.defined()) {
+    p.final_state_gradient = launch.keep(state_gradient.contiguous()).const_data_ptr<float>();
+  }
+  Gradients gradients;
+  const auto like = [](const at::Tensor& x) {
+    return at::empty(x.sizes(), x.options().requires_grad(false));
+  };
+  gradients.q = like(call.q);
+  gradients.k = like(call.k);
+  gradients.v = like(call.v);
+  p.q_gradient = tokens_of(gradients.q);
+  p.k_gradient = tokens_of(gradients.k);
+  p.v_gradient = tokens_of(gradients.v);
+  if (wants_initial_state) {
+    gradients.initial_state = like(*call.initial_state);
+    p.initial_state_gradient = gradients.initial_state.mutable_data_ptr<float>();
+  }
+  // The scan has read them.
+  p.state_gradient_additions = p.additions;
+  p.state_gradients =
+      launch.make({p.chunk_count, Hkv, D, D}, at::kBFloat16, device).mutable_data_ptr();
+  p.decay_gradients =
+      launch.make({p.chunk_count, Hkv, D}, at::kFloat, device).mutable_data_ptr<float>();
+  p.query_gate_gradients = launch.make({N, H, D}, at::kBFloat16, device).mutable_data_ptr();
+  p.log2_sum_exp = launch.make({N, H}, at::kFloat, device).mutable_data_ptr<float>();
+  p.row_dots = launch.make({N, H}, at::kFloat, device).mutable_data_ptr<float>();
+  C10_CUDA_CHECK(cuda::launch_liger_bwd_queries(p, launch.stream));
+  C10_CUDA_CHECK(cuda::launch_liger_bwd_states(p, launch.stream));
+  C10_CUDA_CHECK(cuda::launch_liger_bwd_keys(p, launch.stream));
+  return gradients;
+}
+
+/// The call, carried by the graph without its differentiable tensors.
+struct KeptCall : torch::CustomClassHolder {
+  explicit KeptCall(LigerAttentionCall call_to_keep) : call(std::move(call_to_keep)) {
+    call.q = call.k = call.v = at::Tensor();
+    call.initial_state.reset();
+  }
+  LigerAttentionCall call;
+};
+
+class LigerAttention : public torch::autograd::Function<LigerAttention> {
+ public:
+  enum Input : size_t { kQ, kK, kV, kInitialState };
+
+  static variable_list forward(AutogradContext* ctx, const at::Tensor& q, const at::Tensor& k,
+                               const at::Tensor& v, const std::optional<at::Tensor>& initial_state,
+                               const LigerAttentionCall& call) {
+    ctx->save_for_backward({q, k, v, initial_state.value_or(at::Tensor())});
+    ctx->saved_data["call"] = c10::IValue::make_capsule(c10::make_intrusive<KeptCall>(call));
+    ctx->set_materialize_grads(false);
+    const LigerAttentionResult result = liger_attention_fwd(call);
+    return {result.out, result.state};
+  }
+
+  static variable_list backward(AutogradContext* ctx, variable_list upstream) {
+    refuse_double_backward(kOp);
+    const variable_list saved = ctx->get_saved_variables();
+    const auto capsule = ctx->saved_data["call"].toCapsule();
+    LigerAttentionCall call = static_cast<const KeptCall&>(*capsule).call;
+    call.q = saved[kQ];
+    call.k = saved[kK];
+    call.v = saved[kV];
+    if (saved[kInitialState].defined()) call.initial_state = saved[kInitialState];
+    const bool wants_initial_state =
+        call.initial_state.has_value() && ctx->needs_input_grad(kInitialState);
+    Gradients gradients = liger_attention_bwd(call, upstream[0], upstream[1], wants_initial_state);
+    variable_list result(5);  // one for each argument of forward
+    if (ctx->needs_input_grad(kQ)) result[kQ] = gradients.q;
+    if (ctx->needs_input_grad(kK)) result[kK] = gradients.k;
+    if (ctx->needs_input_grad(kV)) result[kV] = gradients.v;
+    if (wants_initial_state) result[kInitialState] = gradients.initial_state;
+    return result;
+  }
+};
+
+bool any_requires_gradient(const LigerAttentionCall& call) {
+  return call.q.requires_grad() || call.k.requires_grad() || call.v.requires_grad() ||
+         (call.initial_state && call.initial_state->requires_grad());
+}
+
+std::tuple<at::Tensor, at::Tensor> liger_attention_cuda(
+    const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& key_positions,
+    const at::Tensor& inverse_frequencies, const at::Tensor& cu_seqlens, int64_t window_keys,
+    double gate_normalizer, double mix, const std::optional<at::Tensor>& initial_state,
+    double rope_scale, const std::optional<at::Tensor>& key_cu_seqlens,
+    at::OptionalIntArrayRef lengths, at::OptionalIntArrayRef key_lengths) {
+  const LigerAttentionCall call = check_liger_attention(
+      q, k, v, key_positions, inverse_frequencies, cu_seqlens, window_keys, gate_normalizer, mix,
+      initial_state, rope_scale, key_cu_seqlens, lengths, key_lengths);
+  if (!kernels_serve(call)) {
+    const LigerAttentionResult result = liger_attention_plain(call);
+    return {result.out, result.state};
+  }
+  check_for_kernels(call);
+  if (c10::GradMode::is_enabled() && any_requires_gradient(call)) {
+    const variable_list result = LigerAttention::apply(q, k, v, initial_state, call);
+    return {result[0], result[1]};
+  }
+  const LigerAttentionResult result = liger_attention_fwd(call);
+  return {result.out, result.state};
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(tigon, CUDA, m) {
+  m.impl("liger_attention", liger_attention_cuda);
+}
+TORCH_LIBRARY_IMPL(tigon, AutogradCUDA, m) {
+  m.impl("liger_attention", liger_attention_cuda);
+}
+
+}  // namespace tigon
