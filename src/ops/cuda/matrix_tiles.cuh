@@ -66,8 +66,7 @@ __device__ inline void multiply_add(FragmentC& c, const FragmentA& a, const Frag
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     float* out = c.x + 4 * half;
-    asm volatile(
-        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
         "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
         : "+f"(out[0]), "+f"(out[1]), "+f"(out[2]), "+f"(out[3])
         : "r"(a.x[0]), "r"(a.x[1]), "r"(a.x[2]), "r"(a.x[3]), "r"(b.x[2 * half]),
@@ -164,6 +163,12 @@ __device__ inline float exp2_fast(float x) {
 __device__ inline float log2_fast(float x) {
   float y;
   asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+__device__ inline float reciprocal(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
 }
 

@@ -59,11 +59,17 @@ cuda::LigerTokens tokens_of(const at::Tensor& x) {
   return {x.data_ptr(), x.stride(0)};
 }
 
+/// The recurrence between chunks; the backward pass reads it again.
+struct ChunkStates {
+  at::Tensor before;  // [C, Hkv, D, D] bf16
+  at::Tensor decays;  // [C, Hkv, D] float32
+  at::Tensor final;   // [S, Hkv, D, D] float32
+};
+
 /// What every kernel of one call reads, and the tensors that it lives in.
 struct Launch {
   cuda::LigerParams params = {};
   std::vector<at::Tensor> kept;
-  at::Tensor final_state;  // [S, Hkv, D, D]
   cudaStream_t stream = nullptr;
 
   at::Tensor keep(at::Tensor tensor) {
@@ -75,7 +81,7 @@ struct Launch {
   }
 };
 
-/// Lays out chunks and makes the states before them.
+/// Lays out the chunks.
 Launch start(const LigerAttentionCall& call) {
   const int64_t N = call.q.size(0), H = call.q.size(1), D = call.q.size(2), Hkv = call.k.size(1);
   const int64_t S = call.segments.count();
@@ -121,22 +127,43 @@ Launch start(const LigerAttentionCall& call) {
   p.rotations = layout.rotations;
   C10_CUDA_CHECK(cuda::launch_liger_layout(layout, launch.stream));
 
-  launch.final_state = launch.make({S, Hkv, D, D}, at::kFloat, device);
-  p.additions = launch.make({C, Hkv, D, D}, at::kFloat, device).mutable_data_ptr<float>();
-  p.decays = launch.make({C, Hkv, D}, at::kFloat, device).mutable_data_ptr<float>();
-  p.states = launch.make({C, Hkv, D, D}, at::kBFloat16, device).mutable_data_ptr();
-  p.final_state = launch.final_state.mutable_data_ptr<float>();
-  C10_CUDA_CHECK(cuda::launch_liger_states(p, launch.stream));
   return launch;
 }
 
-LigerAttentionResult liger_attention_fwd(const LigerAttentionCall& call) {
+void use_states(Launch& launch, const ChunkStates& states) {
+  launch.params.states = states.before.data_ptr();
+  launch.params.decays = states.decays.data_ptr<float>();
+  launch.params.final_state = states.final.data_ptr<float>();
+}
+
+ChunkStates make_states(Launch& launch, const LigerAttentionCall& call) {
+  const int64_t S = call.segments.count(), Hkv = call.k.size(1), D = call.q.size(2);
+  const int64_t C = launch.params.chunk_count;
+  const auto on_device = at::TensorOptions(call.q.device());
+  const ChunkStates states{.before = at::empty({C, Hkv, D, D}, on_device.dtype(at::kBFloat16)),
+                           .decays = at::empty({C, Hkv, D}, on_device.dtype(at::kFloat)),
+                           .final = at::empty({S, Hkv, D, D}, on_device.dtype(at::kFloat))};
+  use_states(launch, states);
+  // The kernels that follow on the stream do not read the additions.
+  const at::Tensor additions = at::empty({C, Hkv, D, D}, on_device.dtype(at::kFloat));
+  launch.params.additions = additions.mutable_data_ptr<float>();
+  C10_CUDA_CHECK(cuda::launch_liger_states(launch.params, launch.stream));
+  return states;
+}
+
+struct Forward {
+  at::Tensor out;
+  ChunkStates states;
+};
+
+Forward liger_attention_fwd(const LigerAttentionCall& call) {
   const c10::cuda::CUDAGuard guard(call.q.device());
   Launch launch = start(call);
-  const at::Tensor out = at::empty(call.q.sizes(), call.q.options().requires_grad(false));
-  launch.params.out = tokens_of(out);
+  Forward result{.out = at::empty(call.q.sizes(), call.q.options().requires_grad(false)),
+                 .states = make_states(launch, call)};
+  launch.params.out = tokens_of(result.out);
   C10_CUDA_CHECK(cuda::launch_liger_fwd(launch.params, launch.stream));
-  return {out, launch.final_state};
+  return result;
 }
 
 struct Gradients {
@@ -144,12 +171,14 @@ struct Gradients {
   at::Tensor initial_state;  // undefined if not wanted
 };
 
-Gradients liger_attention_bwd(const LigerAttentionCall& call, const at::Tensor& out_gradient,
-                              const at::Tensor& state_gradient, bool wants_initial_state) {
+Gradients liger_attention_bwd(const LigerAttentionCall& call, const ChunkStates& states,
+                              const at::Tensor& out_gradient, const at::Tensor& state_gradient,
+                              bool wants_initial_state) {
   const c10::cuda::CUDAGuard guard(call.q.device());
   const int64_t N = call.q.size(0), H = call.q.size(1), D = call.q.size(2), Hkv = call.k.size(1);
   const at::Device device = call.q.device();
   Launch launch = start(call);
+  use_states(launch, states);
   cuda::LigerParams& p = launch.params;
   const at::Tensor upstream =
       out_gradient.defined() ? out_gradient : at::zeros_like(call.q, call.q.options());
@@ -171,8 +200,8 @@ Gradients liger_attention_bwd(const LigerAttentionCall& call, const at::Tensor& 
     gradients.initial_state = like(*call.initial_state);
     p.initial_state_gradient = gradients.initial_state.mutable_data_ptr<float>();
   }
-  // The scan has read them.
-  p.state_gradient_additions = p.additions;
+  p.state_gradient_additions =
+      launch.make({p.chunk_count, Hkv, D, D}, at::kFloat, device).mutable_data_ptr<float>();
   p.state_gradients =
       launch.make({p.chunk_count, Hkv, D, D}, at::kBFloat16, device).mutable_data_ptr();
   p.decay_gradients =
@@ -202,11 +231,13 @@ class LigerAttention : public torch::autograd::Function<LigerAttention> {
   static variable_list forward(AutogradContext* ctx, const at::Tensor& q, const at::Tensor& k,
                                const at::Tensor& v, const std::optional<at::Tensor>& initial_state,
                                const LigerAttentionCall& call) {
-    ctx->save_for_backward({q, k, v, initial_state.value_or(at::Tensor())});
     ctx->saved_data["call"] = c10::IValue::make_capsule(c10::make_intrusive<KeptCall>(call));
     ctx->set_materialize_grads(false);
-    const LigerAttentionResult result = liger_attention_fwd(call);
-    return {result.out, result.state};
+    const auto [out, states] = liger_attention_fwd(call);
+    // The chunk states cost less to keep than to make again.
+    ctx->save_for_backward({q, k, v, initial_state.value_or(at::Tensor()), states.before,
+                            states.decays, states.final});
+    return {out, states.final};
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list upstream) {
@@ -220,7 +251,9 @@ class LigerAttention : public torch::autograd::Function<LigerAttention> {
     if (saved[kInitialState].defined()) call.initial_state = saved[kInitialState];
     const bool wants_initial_state =
         call.initial_state.has_value() && ctx->needs_input_grad(kInitialState);
-    Gradients gradients = liger_attention_bwd(call, upstream[0], upstream[1], wants_initial_state);
+    const ChunkStates states{.before = saved[4], .decays = saved[5], .final = saved[6]};
+    Gradients gradients =
+        liger_attention_bwd(call, states, upstream[0], upstream[1], wants_initial_state);
     variable_list result(5);  // one for each argument of forward
     if (ctx->needs_input_grad(kQ)) result[kQ] = gradients.q;
     if (ctx->needs_input_grad(kK)) result[kK] = gradients.k;
@@ -253,8 +286,8 @@ std::tuple<at::Tensor, at::Tensor> liger_attention_cuda(
     const variable_list result = LigerAttention::apply(q, k, v, initial_state, call);
     return {result[0], result[1]};
   }
-  const LigerAttentionResult result = liger_attention_fwd(call);
-  return {result.out, result.state};
+  const Forward result = liger_attention_fwd(call);
+  return {result.out, result.states.final};
 }
 
 }  // namespace

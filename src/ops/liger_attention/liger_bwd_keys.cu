@@ -4,7 +4,7 @@
 //           y, gates: d log a_t = Σ_{i ≥ t} (y of the queries − y of the keys) + d log decay of the
 //           chunk, dk += d log a · σ(−k) / normalizer (0 where the gate was bounded)
 // Shapes    k, v, dk, dv [N, Hkv, D] bf16; query rows and their sums as bwd_queries wrote them
-// Grid      (C, Hkv) blocks of 256: for each sub-chunk of keys one warp for dv and one for dk
+// Grid      (C, Hkv) blocks of two or three warps for each sub-chunk of keys, by what they sum
 // Tiles     16 keys by 16 queries, scores transposed (keys are rows) and never stored
 // Memory    D = 64: 113 KB shared, two blocks a multiprocessor; D = 128: 215 KB, one.
 //           Reads q and do of every head of the group twice (from L2)
@@ -18,7 +18,12 @@
 namespace tigon::cuda {
 namespace {
 
-constexpr int kThreads = 256;
+/// Warps a sub-chunk of keys: one for dv, one for dk; with wide heads, whose sums fill a warp's
+/// registers, one for the window's part of dk and one for the recurrence's.
+template <int D>
+constexpr int kRoles = D == 64 ? 2 : 3;
+template <int D>
+constexpr int kThreads = 32 * kSubChunks* kRoles<D>;
 constexpr int kQueryTiles = 5;  // that see a sub-chunk of keys through the window, its own included
 
 /// Queries are those of the chunk (rows 0–63) and of the chunk after it (rows 64–127).
@@ -45,6 +50,7 @@ struct KeyShared {
   __device__ bf16* state_gradient() { return rotated_queries; }
   /// After the heads, [64, kRowStride] float32 each.
   __device__ float* gate_gradients() { return reinterpret_cast<float*>(rotated_queries); }
+  __device__ bf16* keys() { return queries_from_start; }
   __device__ float* key_gradients() { return reinterpret_cast<float*>(out_gradients); }
 };
 
@@ -91,14 +97,17 @@ __device__ FragmentC transposed_probabilities(const KeyShared<D>& shared, const 
   for (int g = 0; g < D / 16; ++g) {
     multiply_add(scores, load_a<D>(keys + 16 * g, lane), load_b<D>(queries + 16 * g, lane));
   }
+  keep_window_transposed(scores, offset * kTile, p.window_keys, lane);
   const float scale_log2 = p.softmax_scale * kLog2E;
 #pragma unroll
-  for (int i = 0; i < 8; ++i) {
-    const int column = fragment_column(i / 2, lane) + i % 2, row = query_row + column;
-    const int distance = offset * kTile + column - fragment_row(i / 2, lane);
-    const int end = row < kChunkTokens ? block.chunk.length : kChunkTokens + block.next_length;
-    const bool is_seen = distance >= 0 && distance < p.window_keys && row < end;
-    scores.x[i] = is_seen ? exp2_fast(scores.x[i] * scale_log2 - shared.log2_sum_exp[row]) : 0.0f;
+  for (int half = 0; half < 2; ++half) {
+    const float2 log2_sum = *reinterpret_cast<const float2*>(shared.log2_sum_exp + query_row +
+                                                             fragment_column(2 * half, lane));
+    float* x = scores.x + 4 * half;
+    x[0] = exp2_fast(x[0] * scale_log2 - log2_sum.x);
+    x[1] = exp2_fast(x[1] * scale_log2 - log2_sum.y);
+    x[2] = exp2_fast(x[2] * scale_log2 - log2_sum.x);
+    x[3] = exp2_fast(x[3] * scale_log2 - log2_sum.y);
   }
   return scores;
 }
@@ -127,42 +136,56 @@ __device__ void value_gradient_from_state(FragmentC (&gradient)[D / 16], KeyShar
   }
 }
 
+/// Scores of the recurrence between 16 keys (rows) and the chunk's queries, by distance in
+/// sub-chunks.
+template <int D>
+__device__ void transposed_recurrence_scores(FragmentC (&scores)[kSubChunks],
+                                             const KeyShared<D>& shared, const KeyBlock& block) {
+  const int lane = block.lane, keys_row = block.tile * kTile * kRowStride<D>;
+  for (FragmentC& c : scores) c.clear();
+#pragma unroll
+  for (int g = 0; g < D / 16; ++g) {
+    const bf16* own_queries = shared.queries_from_middle + keys_row + 16 * g;
+    multiply_add(scores[0], load_a<D>(shared.to_middle + keys_row + 16 * g, lane),
+                 load_b<D>(own_queries, lane));
+    FragmentC keys = widened(load_a<D>(shared.to_end + keys_row + 16 * g, lane));
+#pragma unroll
+    for (int offset = 1; offset < kSubChunks; ++offset) {
+      const int query_tile = block.tile + offset;
+      if (query_tile >= kSubChunks) break;
+      const bf16* queries = shared.queries_from_start + query_tile * kTile * kRowStride<D>;
+      multiply_add(scores[offset], to_a(keys), load_b<D>(queries + 16 * g, lane));
+      scale_columns(keys, shared.decay + query_tile * D + 16 * g, lane);
+    }
+  }
+  keep_upper(scores[0], lane);
+}
+
 /// dv of one head's queries.
 template <int D>
 __device__ void add_value_gradient(FragmentC (&gradient)[D / 16], const KeyShared<D>& shared,
                                    const KeyBlock& block, const LigerParams& p) {
-  const int lane = block.lane, keys_row = block.tile * kTile * kRowStride<D>;
-#pragma unroll
-  for (int offset = 0; offset < kQueryTiles; ++offset) {
-    const int query_tile = block.tile + offset;
-    FragmentC weights = transposed_probabilities<D>(shared, block, offset, p);
-    scale(weights, 1 - p.mix);
-    if (query_tile < kSubChunks) {
-      const bf16* keys = (offset == 0 ? shared.to_middle : shared.to_end) + keys_row;
-      const bf16* queries = (offset == 0 ? shared.queries_from_middle : shared.queries_from_start) +
-                            query_tile * kTile * kRowStride<D>;
-      FragmentC scores;
-      scores.clear();
-#pragma unroll
-      for (int g = 0; g < D / 16; ++g) {
-        FragmentA left = load_a<D>(keys + 16 * g, lane);
-        if (offset > 1) {
-          FragmentC wide = widened(left);
-          scale_by_decay_between<D>(wide, shared.decay, block.tile, query_tile, 16 * g, lane);
-          left = to_a(wide);
-        }
-        multiply_add(scores, left, load_b<D>(queries + 16 * g, lane));
-      }
-      if (offset == 0) keep_upper(scores, lane);
-#pragma unroll
-      for (int i = 0; i < 8; ++i) weights.x[i] += p.mix * scores.x[i];
-    }
+  const auto add = [&](const FragmentC& weights, int query_tile) {
     const FragmentA a = to_a(weights);
     const bf16* out_gradients = shared.out_gradients + query_tile * kTile * kRowStride<D>;
 #pragma unroll
     for (int n = 0; n < D / 16; ++n) {
-      multiply_add(gradient[n], a, load_b_transposed<D>(out_gradients + 16 * n, lane));
+      multiply_add(gradient[n], a, load_b_transposed<D>(out_gradients + 16 * n, block.lane));
     }
+  };
+  FragmentC recurrence[kSubChunks];
+  transposed_recurrence_scores<D>(recurrence, shared, block);
+#pragma unroll
+  for (int offset = 0; offset < kSubChunks; ++offset) {
+    if (block.tile + offset >= kSubChunks) break;
+    scale(recurrence[offset], p.mix);
+    add(recurrence[offset], block.tile + offset);
+  }
+#pragma unroll 1  // the code of five does not fit the instruction cache
+  for (int offset = 0; offset < kQueryTiles; ++offset) {
+    FragmentC window = transposed_probabilities<D>(shared, block, offset, p);
+    scale(window, 1 - p.mix);
+    add(window, block.tile + offset);
   }
 }
 
@@ -185,54 +208,85 @@ __device__ void key_gradient_from_state(FragmentC (&y)[D / 16], KeyShared<D>& sh
   }
 }
 
-/// Gradients of the rotated keys and y, of one head's queries.
+/// dP of 16 keys (rows) by 16 queries.
 template <int D>
-__device__ void add_key_gradients(FragmentC (&rotated)[D / 16], FragmentC (&y)[D / 16],
-                                  const KeyShared<D>& shared, const KeyBlock& block,
-                                  const LigerParams& p) {
-  const int lane = block.lane, keys_row = block.tile * kTile * kRowStride<D>;
+__device__ FragmentC transposed_score_gradients(const KeyShared<D>& shared, const KeyBlock& block,
+                                                int offset) {
+  const bf16* values = shared.values + block.tile * kTile * kRowStride<D>;
+  const bf16* out_gradients = shared.out_gradients + (block.tile + offset) * kTile * kRowStride<D>;
+  FragmentC gradients;
+  gradients.clear();
 #pragma unroll
+  for (int g = 0; g < D / 16; ++g) {
+    multiply_add(gradients, load_a<D>(values + 16 * g, block.lane),
+                 load_b<D>(out_gradients + 16 * g, block.lane));
+  }
+  return gradients;
+}
+
+/// Gradient of the rotated keys, of one head's queries.
+template <int D>
+__device__ void add_window_gradient(FragmentC (&gradient)[D / 16], const KeyShared<D>& shared,
+                                    const KeyBlock& block, const LigerParams& p) {
+  const int lane = block.lane;
+  const float factor = p.softmax_scale * (1 - p.mix);
+#pragma unroll 1  // the code of five does not fit the instruction cache
   for (int offset = 0; offset < kQueryTiles; ++offset) {
-    const int query_tile = block.tile + offset, query_row = query_tile * kTile;
-    const FragmentC probabilities = transposed_probabilities<D>(shared, block, offset, p);
-    const bf16* out_gradients = shared.out_gradients + query_row * kRowStride<D>;
-    FragmentC gradients;  // dP
-    gradients.clear();
+    const int query_row = (block.tile + offset) * kTile;
+    FragmentC window = transposed_probabilities<D>(shared, block, offset, p);
+    const FragmentC gradients = transposed_score_gradients<D>(shared, block, offset);
 #pragma unroll
-    for (int g = 0; g < D / 16; ++g) {
-      multiply_add(gradients, load_a<D>(shared.values + keys_row + 16 * g, lane),
-                   load_b<D>(out_gradients + 16 * g, lane));
-    }
-    FragmentC window;
+    for (int half = 0; half < 2; ++half) {
+      const float2 dot = *reinterpret_cast<const float2*>(shared.row_dots + query_row +
+                                                          fragment_column(2 * half, lane));
 #pragma unroll
-    for (int i = 0; i < 8; ++i) {
-      const float dot = shared.row_dots[query_row + fragment_column(i / 2, lane) + i % 2];
-      window.x[i] = probabilities.x[i] * (gradients.x[i] - dot) * (p.softmax_scale * (1 - p.mix));
+      for (int i = 4 * half; i < 4 * half + 4; ++i) {
+        window.x[i] *= factor * (gradients.x[i] - (i % 2 == 0 ? dot.x : dot.y));
+      }
     }
-    const FragmentA window_a = to_a(window);
+    const FragmentA a = to_a(window);
     const bf16* queries = shared.rotated_queries + query_row * kRowStride<D>;
 #pragma unroll
     for (int n = 0; n < D / 16; ++n) {
-      multiply_add(rotated[n], window_a, load_b_transposed<D>(queries + 16 * n, lane));
+      multiply_add(gradient[n], a, load_b_transposed<D>(queries + 16 * n, lane));
     }
-    if (query_tile >= kSubChunks) continue;
-    scale(gradients, p.mix);
-    if (offset == 0) keep_upper(gradients, lane);
-    const FragmentA recurrence_a = to_a(gradients);
-    const bf16* keys = (offset == 0 ? shared.to_middle : shared.to_end) + keys_row;
-    const bf16* mapped_queries =
-        (offset == 0 ? shared.queries_from_middle : shared.queries_from_start) +
-        query_row * kRowStride<D>;
+  }
+}
+
+/// y of one head's queries.
+template <int D>
+__device__ void add_recurrence_gradient(FragmentC (&y)[D / 16], const KeyShared<D>& shared,
+                                        const KeyBlock& block, const LigerParams& p) {
+  const int lane = block.lane, keys_row = block.tile * kTile * kRowStride<D>;
+  FragmentA gradients[kSubChunks];  // mix · dP
 #pragma unroll
-    for (int n = 0; n < D / 16; ++n) {
-      FragmentC product;
-      product.clear();
-      multiply_add(product, recurrence_a, load_b_transposed<D>(mapped_queries + 16 * n, lane));
-      scale_by_decay_between<D>(product, shared.decay, block.tile, query_tile, 16 * n, lane);
-      scale_elements<D>(product, keys + 16 * n, lane);
+  for (int offset = 0; offset < kSubChunks; ++offset) {
+    if (block.tile + offset >= kSubChunks) break;
+    FragmentC c = transposed_score_gradients<D>(shared, block, offset);
+    scale(c, p.mix);
+    if (offset == 0) keep_upper(c, lane);
+    gradients[offset] = to_a(c);
+  }
 #pragma unroll
-      for (int i = 0; i < 8; ++i) y[n].x[i] += product.x[i];
+  for (int n = 0; n < D / 16; ++n) {
+    FragmentC own, later;
+    own.clear();
+    later.clear();
+    const bf16* own_queries = shared.queries_from_middle + keys_row + 16 * n;
+    multiply_add(own, gradients[0], load_b_transposed<D>(own_queries, lane));
+#pragma unroll
+    for (int offset = kSubChunks - 1; offset > 0; --offset) {
+      const int query_tile = block.tile + offset;
+      if (query_tile >= kSubChunks) continue;
+      // What came from tiles behind this one crosses it.
+      scale_columns(later, shared.decay + query_tile * D + 16 * n, lane);
+      const bf16* queries = shared.queries_from_start + query_tile * kTile * kRowStride<D>;
+      multiply_add(later, gradients[offset], load_b_transposed<D>(queries + 16 * n, lane));
     }
+    scale_elements<D>(own, shared.to_middle + keys_row + 16 * n, lane);
+    scale_elements<D>(later, shared.to_end + keys_row + 16 * n, lane);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) y[n].x[i] += own.x[i] + later.x[i];
   }
 }
 
@@ -273,33 +327,84 @@ __device__ void load_queries(KeyShared<D>& shared, const KeyBlock& block, int he
                p.out_gradient.token_stride, rows, 0, end);
   load_rotated_rows<D>(shared.rotated_queries, queries, p.q.token_stride, p.rotations + token * D,
                        rows, 0, end);
-  for (int row = threadIdx.x; row < rows; row += kThreads) {
+  for (int row = threadIdx.x; row < rows; row += blockDim.x) {
     const int64_t at = (token + row) * p.heads + head;
-    shared.log2_sum_exp[row] = row < end ? p.log2_sum_exp[at] : 0.0f;
+    shared.log2_sum_exp[row] = row < end ? p.log2_sum_exp[at] : INFINITY;  // P = 0
     shared.row_dots[row] = row < end ? p.row_dots[at] : 0.0f;
   }
   wait_for_copies();
   __syncthreads();
-  for (int row = threadIdx.x / 32; row < kChunkTokens; row += kThreads / 32) {
-    const int at = row * kRowStride<D>;
-    const RowSoftmax softmax = softmax_of_row<D>(shared.queries_from_start + at, block.lane);
-    for (int d = block.lane; d < D; d += 32) {
-      const float phi = softmax.value(__bfloat162float(shared.queries_from_start[at + d]));
-      shared.queries_from_start[at + d] =
-          __float2bfloat16_rn(phi * __bfloat162float(shared.from_start[at + d]));
-      shared.queries_from_middle[at + d] =
-          __float2bfloat16_rn(phi * __bfloat162float(shared.from_middle[at + d]));
-    }
+  if (threadIdx.x < 4 * kChunkTokens) {
+    const int at = threadIdx.x / 4 * kRowStride<D>, quarter = threadIdx.x % 4;
+    const RowQuarter<D> part(shared.queries_from_start + at, quarter);
+    const RowSoftmax softmax = part.softmax();
+    part.store_mapped(shared.queries_from_start + at, shared.from_start + at, softmax, quarter);
+    part.store_mapped(shared.queries_from_middle + at, shared.from_middle + at, softmax, quarter);
   }
   __syncthreads();
 }
 
-/// Writes what a dk warp found to shared memory: dk without the gates' part, and Σ y of the queries
-/// less y of the keys.
+/// Puts the window's part of dk into shared memory.
 template <int D>
-__device__ void put_key_gradients(KeyShared<D>& shared, FragmentC (&rotated)[D / 16],
-                                  const FragmentC (&y)[D / 16], const KeyBlock& block,
-                                  const LigerParams& p) {
+__device__ void put_window_gradient(KeyShared<D>& shared, FragmentC (&rotated)[D / 16],
+                                    const KeyBlock& block, const LigerParams& p) {
+  const int lane = block.lane;
+#pragma unroll
+  for (int n = 0; n < D / 32; ++n) {
+    rotate_back<D>(rotated[n], rotated[n + D / 32], n, p.rotations + block.token * D, block.valid,
+                   lane);
+  }
+#pragma unroll
+  for (int n = 0; n < D / 16; ++n) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int at = (block.tile * kTile + fragment_row(i, lane)) * kRowStride<D> + 16 * n +
+                     fragment_column(i, lane);
+      *reinterpret_cast<float2*>(shared.key_gradients() + at) = {rotated[n].x[2 * i],
+                                                                 rotated[n].x[2 * i + 1]};
+    }
+  }
+}
+
+/// After the heads: k itself for the last steps, and Σ y of the queries over the heads of the
+/// group.
+template <int D>
+__device__ void load_sums(KeyShared<D>& shared, const KeyBlock& block, const LigerParams& p) {
+  constexpr int kPieces = D / 8;
+  const int64_t first = block.chunk.first_token;
+  load_rows<D>(shared.keys(), head_of(p.k, first, block.kv_head, D), p.k.token_stride, kChunkTokens,
+               0, block.chunk.length);
+  const int64_t y_stride = static_cast<int64_t>(p.heads) * D;
+  const LigerTokens query_y{p.query_gate_gradients, y_stride};
+  for (int item = threadIdx.x; item < kChunkTokens * kPieces; item += blockDim.x) {
+    const int row = item / kPieces, column = item % kPieces * 8;
+    float2 sums[4] = {};
+    const bf16* y = head_of(query_y, first + row, block.kv_head * block.group, D) + column;
+    if (row < block.chunk.length) {
+#pragma unroll 4
+      for (int g = 0; g < block.group; ++g) {
+        const uint4 piece = *reinterpret_cast<const uint4*>(y + g * D);
+        const uint32_t pairs[4] = {piece.x, piece.y, piece.z, piece.w};
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          const float2 pair = unpack(pairs[i]);
+          sums[i].x += pair.x;
+          sums[i].y += pair.y;
+        }
+      }
+    }
+    float4* target =
+        reinterpret_cast<float4*>(shared.gate_gradients() + row * kRowStride<D> + column);
+    target[0] = {sums[0].x, sums[0].y, sums[1].x, sums[1].y};
+    target[1] = {sums[2].x, sums[2].y, sums[3].x, sums[3].y};
+  }
+  wait_for_copies();
+}
+
+/// Adds the recurrence's part of dk, and takes y of the keys from Σ y of the queries.
+template <int D>
+__device__ void put_recurrence_gradient(KeyShared<D>& shared, const FragmentC (&y)[D / 16],
+                                        const KeyBlock& block) {
   const int lane = block.lane;
   float sum[2] = {0, 0};
 #pragma unroll
@@ -310,36 +415,19 @@ __device__ void put_key_gradients(KeyShared<D>& shared, FragmentC (&rotated)[D /
   sum[0] = row_sum(sum[0]);
   sum[1] = row_sum(sum[1]);
 #pragma unroll
-  for (int n = 0; n < D / 32; ++n) {
-    rotate_back<D>(rotated[n], rotated[n + D / 32], n, p.rotations + block.token * D, block.valid,
-                   lane);
-  }
-  const int64_t y_stride = static_cast<int64_t>(p.heads) * D;
-  const LigerTokens query_y{p.query_gate_gradients, y_stride};
-#pragma unroll
   for (int n = 0; n < D / 16; ++n) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const int row = fragment_row(i, lane), column = 16 * n + fragment_column(i, lane);
-      const bool is_there = row < block.valid;
-      float2 gate = {0, 0}, key = {0, 0};
-      if (is_there) {
-        for (int g = 0; g < block.group; ++g) {
-          const float2 pair = unpack(load_pair(
-              head_of(query_y, block.token + row, block.kv_head * block.group + g, D) + column));
-          gate.x += pair.x;
-          gate.y += pair.y;
-        }
-        key = unpack(load_pair(head_of(p.k, block.token + row, block.kv_head, D) + column));
-      }
-      const RowSoftmax& softmax = shared.softmax[block.tile * kTile + row];
-      const int half = i % 2;
-      const int at = (block.tile * kTile + row) * kRowStride<D> + column;
-      *reinterpret_cast<float2*>(shared.gate_gradients() + at) = {gate.x - y[n].x[2 * i],
-                                                                  gate.y - y[n].x[2 * i + 1]};
-      *reinterpret_cast<float2*>(shared.key_gradients() + at) = {
-          rotated[n].x[2 * i] + y[n].x[2 * i] - softmax.value(key.x) * sum[half],
-          rotated[n].x[2 * i + 1] + y[n].x[2 * i + 1] - softmax.value(key.y) * sum[half]};
+      const int row = block.tile * kTile + fragment_row(i, lane);
+      const int at = row * kRowStride<D> + 16 * n + fragment_column(i, lane);
+      const float2 key = unpack(load_pair(shared.keys() + at));
+      const RowSoftmax& softmax = shared.softmax[row];
+      float2& gate = *reinterpret_cast<float2*>(shared.gate_gradients() + at);
+      float2& gradient = *reinterpret_cast<float2*>(shared.key_gradients() + at);
+      gate.x -= y[n].x[2 * i];
+      gate.y -= y[n].x[2 * i + 1];
+      gradient.x += y[n].x[2 * i] - softmax.value(key.x) * sum[i % 2];
+      gradient.y += y[n].x[2 * i + 1] - softmax.value(key.y) * sum[i % 2];
     }
   }
 }
@@ -349,7 +437,7 @@ template <int D>
 __device__ void store_key_gradients(KeyShared<D>& shared, const KeyBlock& block,
                                     const LigerParams& p) {
   const int64_t state = blockIdx.x * static_cast<int64_t>(p.kv_heads) + block.kv_head;
-  for (int item = threadIdx.x; item < kSubChunks * D; item += kThreads) {
+  for (int item = threadIdx.x; item < kSubChunks * D; item += blockDim.x) {
     const int first = item / D * kTile, channel = item % D;
     float sum = p.decay_gradients[state * D + channel];
     for (int row = kChunkTokens - 1; row >= first + kTile; --row) {
@@ -360,7 +448,7 @@ __device__ void store_key_gradients(KeyShared<D>& shared, const KeyBlock& block,
       sum += shared.gate_gradients()[at];
       if (row >= block.chunk.length) continue;
       const int64_t token = static_cast<int64_t>(block.chunk.first_token) + row;
-      const float k = __bfloat162float(head_of(p.k, token, block.kv_head, D)[channel]);
+      const float k = __bfloat162float(shared.keys()[at]);
       const bool is_bounded = log2_gate(k, p.inverse_normalizer) <= kLowestLogGate;
       const float slope = is_bounded ? 0.0f : p.inverse_normalizer / (1.0f + exp2_fast(k * kLog2E));
       head_of(p.k_gradient, token, block.kv_head, D)[channel] =
@@ -370,7 +458,8 @@ __device__ void store_key_gradients(KeyShared<D>& shared, const KeyBlock& block,
 }
 
 template <int D>
-__global__ void __launch_bounds__(kThreads, 1) bwd_keys_kernel(const LigerParams p) {
+__global__ void __launch_bounds__(kThreads<D>, D == 64 ? 2 : 1)
+    bwd_keys_kernel(const LigerParams p) {
   extern __shared__ __align__(16) char memory[];
   auto& shared = *reinterpret_cast<KeyShared<D>*>(memory);
   KeyBlock block;
@@ -384,26 +473,26 @@ __global__ void __launch_bounds__(kThreads, 1) bwd_keys_kernel(const LigerParams
   block.tile = threadIdx.x / 32 % kSubChunks;
   block.valid = block.chunk.length - block.tile * kTile;
   block.token = static_cast<int64_t>(block.chunk.first_token) + block.tile * kTile;
-  const bool makes_values = threadIdx.x / 32 < kSubChunks;
+  const int role = threadIdx.x / 32 / kSubChunks;
+  const bool makes_values = role == 0, makes_window = role == 1;
+  const bool makes_recurrence = role == kRoles<D> - 1;
 
   load_keys<D>(shared, block, p);
-  // dv, or the gradient of the rotated keys.
-  FragmentC sums[D / 16], y[D / 16];
-  for (FragmentC& c : sums) c.clear();
-  for (FragmentC& c : y) c.clear();
-  if (makes_values) {
-    value_gradient_from_state<D>(sums, shared, block);
-  } else {
-    key_gradient_from_state<D>(y, shared, block);
+  // dv or the gradient of the rotated keys; y, in a warp of its own or beside the latter.
+  FragmentC all_sums[kRoles<D> == 3 ? 1 : 2][D / 16];
+  for (auto& group : all_sums) {
+    for (FragmentC& c : group) c.clear();
   }
+  auto& sums = all_sums[0];
+  auto& y = all_sums[kRoles<D> == 3 ? 0 : 1];
+  if (makes_values) value_gradient_from_state<D>(sums, shared, block);
+  if (makes_recurrence) key_gradient_from_state<D>(y, shared, block);
   for (int g = 0; g < block.group; ++g) {
     __syncthreads();
     load_queries<D>(shared, block, block.kv_head * block.group + g, p);
-    if (makes_values) {
-      add_value_gradient<D>(sums, shared, block, p);
-    } else {
-      add_key_gradients<D>(sums, y, shared, block, p);
-    }
+    if (makes_values) add_value_gradient<D>(sums, shared, block, p);
+    if (makes_window) add_window_gradient<D>(sums, shared, block, p);
+    if (makes_recurrence) add_recurrence_gradient<D>(y, shared, block, p);
   }
   __syncthreads();
   if (makes_values) {
@@ -412,9 +501,11 @@ __global__ void __launch_bounds__(kThreads, 1) bwd_keys_kernel(const LigerParams
     for (int n = 0; n < D / 16; ++n) {
       store_rows(target + 16 * n, p.v_gradient.token_stride, sums[n], block.valid, block.lane);
     }
-  } else {
-    put_key_gradients<D>(shared, sums, y, block, p);
   }
+  if (makes_window) put_window_gradient<D>(shared, sums, block, p);
+  load_sums<D>(shared, block, p);
+  __syncthreads();
+  if (makes_recurrence) put_recurrence_gradient<D>(shared, y, block);
   __syncthreads();
   store_key_gradients<D>(shared, block, p);
 }
@@ -425,7 +516,7 @@ cudaError_t launch_liger_bwd_keys(const LigerParams& params, cudaStream_t stream
   return with_head_dim(params.head_dim, [&](auto head_dim) {
     constexpr int D = decltype(head_dim)::value;
     const dim3 grid(params.chunk_count, params.kv_heads);
-    return launch_with_shared_memory(bwd_keys_kernel<D>, grid, kThreads, sizeof(KeyShared<D>),
+    return launch_with_shared_memory(bwd_keys_kernel<D>, grid, kThreads<D>, sizeof(KeyShared<D>),
                                      params, stream);
   });
 }

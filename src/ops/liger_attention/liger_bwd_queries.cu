@@ -32,9 +32,8 @@ __device__ ScoreGradients score_gradients(const QueryShared<D>& shared,
                                           const LigerChunk& chunk, const LigerParams& p,
                                           int64_t token, int head, int valid, int lane) {
   FragmentC probabilities[kWindowTiles], gradients[kWindowTiles];
-  const float2 log2_sum =
-      window_softmax<D>(probabilities, rotated_queries, shared.rotated_keys, tile, chunk.is_first,
-                        p.window_keys, p.softmax_scale, lane);
+  const float2 log2_sum = window_softmax<D>(probabilities, rotated_queries, shared.rotated_keys,
+                                            tile, chunk.is_first, p, 1.0f, lane);
   float dots[2] = {0, 0};
 #pragma unroll
   for (int t = 0; t < kWindowTiles; ++t) {
@@ -117,7 +116,7 @@ __device__ void recurrence_gradient(FragmentC (&y)[D / 16], const QueryShared<D>
 }
 
 template <int D>
-__global__ void __launch_bounds__(256, 1) bwd_queries_kernel(const LigerParams p) {
+__global__ void __launch_bounds__(256, D == 64 ? 2 : 1) bwd_queries_kernel(const LigerParams p) {
   extern __shared__ __align__(16) char memory[];
   auto& shared = *reinterpret_cast<QueryShared<D>*>(memory);
   const LigerChunk chunk = p.chunks[blockIdx.x];

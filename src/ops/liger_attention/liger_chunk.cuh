@@ -26,6 +26,10 @@ __device__ inline float log2_gate(float k, float inverse_normalizer) {
   return (fminf(k, 0.0f) * kLog2E - softplus) * inverse_normalizer;
 }
 
+__device__ inline float gate_of(float k, float inverse_normalizer) {
+  return exp2_fast(fmaxf(log2_gate(k, inverse_normalizer), kLowestLogGate));
+}
+
 __device__ inline bf16* head_of(const LigerTokens& tokens, int64_t token, int head, int head_dim) {
   return static_cast<bf16*>(tokens.data) + token * tokens.token_stride +
          static_cast<int64_t>(head) * head_dim;
@@ -80,20 +84,59 @@ struct RowSoftmax {
   __device__ float value(float x) const { return exp2_fast(x * kLog2E - maximum) * inverse_sum; }
 };
 
-/// One warp, one row of a tile in shared memory.
+/// A quarter of a row of a tile: four neighbouring threads share a row, so that 16-byte accesses
+/// of eight threads meet different banks.
 template <int D>
-__device__ RowSoftmax softmax_of_row(const bf16* row, int lane) {
-  float x[D / 32], largest = -INFINITY, sum = 0;
+struct RowQuarter {
+  static constexpr int kPieces = D / 32;  // of 8 channels
+
+  uint4 x[kPieces];
+
+  /// `row` is the row's first element.
+  __device__ RowQuarter(const bf16* row, int quarter) {
 #pragma unroll
-  for (int i = 0; i < D / 32; ++i) {
-    x[i] = __bfloat162float(row[lane + 32 * i]) * kLog2E;
-    largest = fmaxf(largest, x[i]);
+    for (int i = 0; i < kPieces; ++i) x[i] = reinterpret_cast<const uint4*>(row)[4 * i + quarter];
   }
-  largest = warp_max(largest);
+
+  /// All four threads of the row get the result.
+  __device__ RowSoftmax softmax() const {
+    float largest = -INFINITY, sum = 0;
+    for_each([&](float2 pair) { largest = fmaxf(largest, fmaxf(pair.x, pair.y)); });
+    largest = row_max(largest) * kLog2E;
+    for_each([&](float2 pair) {
+      sum += exp2_fast(pair.x * kLog2E - largest) + exp2_fast(pair.y * kLog2E - largest);
+    });
+    return {largest, 1.0f / row_sum(sum)};
+  }
+
+  /// target = φ(x) ⊙ factor; both are the row's first elements.
+  __device__ void store_mapped(bf16* target, const bf16* factor, const RowSoftmax& softmax,
+                               int quarter) const {
 #pragma unroll
-  for (int i = 0; i < D / 32; ++i) sum += exp2_fast(x[i] - largest);
-  return {largest, 1.0f / warp_sum(sum)};
-}
+    for (int i = 0; i < kPieces; ++i) {
+      const uint4 factors = reinterpret_cast<const uint4*>(factor)[4 * i + quarter];
+      uint4 out;
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        const float2 a = unpack(reinterpret_cast<const uint32_t*>(&x[i])[j]);
+        const float2 b = unpack(reinterpret_cast<const uint32_t*>(&factors)[j]);
+        reinterpret_cast<uint32_t*>(&out)[j] =
+            pack(softmax.value(a.x) * b.x, softmax.value(a.y) * b.y);
+      }
+      reinterpret_cast<uint4*>(target)[4 * i + quarter] = out;
+    }
+  }
+
+ private:
+  template <typename Visit>
+  __device__ void for_each(Visit visit) const {
+#pragma unroll
+    for (int i = 0; i < kPieces; ++i) {
+#pragma unroll
+      for (int j = 0; j < 4; ++j) visit(unpack(reinterpret_cast<const uint32_t*>(&x[i])[j]));
+    }
+  }
+};
 
 /// A chunk's gates and mapped keys in shared memory. Tiles have 64 rows; null ones are not made.
 struct ChunkKeys {
@@ -105,37 +148,81 @@ struct ChunkKeys {
   RowSoftmax* softmax;  // [64]
 };
 
+/// Two neighbouring channels of one sub-chunk. Decays are products of the gates themselves, so that
+/// a gate costs one exponential.
+template <int D>
+__device__ void make_sub_chunk_keys(const ChunkKeys& keys, int sub_chunk, int channel, int length,
+                                    float inverse_normalizer) {
+  constexpr int kMiddle = kTile / 2 - 1;  // the last of the first half
+  const int first = sub_chunk * kTile;
+  float2 gate[kTile];
+#pragma unroll
+  for (int i = 0; i < kTile; ++i) {
+    const float2 k = unpack(load_pair(keys.to_middle + (first + i) * kRowStride<D> + channel));
+    const bool is_there = first + i < length;
+    gate[i].x = is_there ? gate_of(k.x, inverse_normalizer) : 1.0f;
+    gate[i].y = is_there ? gate_of(k.y, inverse_normalizer) : 1.0f;
+  }
+  float2 before_middle = {1, 1};  // exp(m)
+#pragma unroll
+  for (int i = 0; i <= kMiddle; ++i) {
+    before_middle.x *= gate[i].x;
+    before_middle.y *= gate[i].y;
+  }
+  float2 after_middle = {1, 1};  // exp(T − m)
+#pragma unroll
+  for (int i = kMiddle + 1; i < kTile; ++i) {
+    after_middle.x *= gate[i].x;
+    after_middle.y *= gate[i].y;
+  }
+  const auto write = [&](int i, float2 to_middle, float2 from_middle) {
+    const int row = first + i, at = row * kRowStride<D> + channel;
+    const float2 k = unpack(load_pair(keys.to_middle + at));
+    const RowSoftmax& softmax = keys.softmax[row];
+    float2 phi = {0, 0};
+    if (row < length) phi = {softmax.value(k.x), softmax.value(k.y)};
+    store_pair(keys.to_middle + at, phi.x * to_middle.x, phi.y * to_middle.y);
+    if (keys.to_end) {
+      store_pair(keys.to_end + at, phi.x * to_middle.x * after_middle.x,
+                 phi.y * to_middle.y * after_middle.y);
+    }
+    if (keys.from_start) {
+      store_pair(keys.from_start + at, from_middle.x * before_middle.x,
+                 from_middle.y * before_middle.y);
+    }
+    if (keys.from_middle) store_pair(keys.from_middle + at, from_middle.x, from_middle.y);
+  };
+  float2 decay = {1, 1};
+#pragma unroll
+  for (int i = kMiddle; i >= 0; --i) {
+    write(i, decay, {reciprocal(decay.x), reciprocal(decay.y)});
+    decay.x *= gate[i].x;
+    decay.y *= gate[i].y;
+  }
+  decay = {1, 1};
+#pragma unroll
+  for (int i = kMiddle + 1; i < kTile; ++i) {
+    decay.x *= gate[i].x;
+    decay.y *= gate[i].y;
+    write(i, {reciprocal(decay.x), reciprocal(decay.y)}, decay);
+  }
+  *reinterpret_cast<float2*>(keys.decay + sub_chunk * D + channel) = {
+      before_middle.x * after_middle.x, before_middle.y * after_middle.y};
+}
+
 /// All threads of the block. The copy of k into to_middle must have been waited for, with a
 /// barrier; ends with a barrier. Rows from `length` on get gate 1 and φ(k) = 0.
 template <int D>
 __device__ void make_chunk_keys(const ChunkKeys& keys, int length, float inverse_normalizer) {
-  const int lane = threadIdx.x % 32;
-  for (int row = threadIdx.x / 32; row < kChunkTokens; row += blockDim.x / 32) {
-    const RowSoftmax softmax = softmax_of_row<D>(keys.to_middle + row * kRowStride<D>, lane);
-    if (lane == 0) keys.softmax[row] = softmax;
+  for (int item = threadIdx.x; item < 4 * kChunkTokens; item += blockDim.x) {
+    const int row = item / 4, quarter = item % 4;
+    const RowQuarter<D> part(keys.to_middle + row * kRowStride<D>, quarter);
+    const RowSoftmax softmax = part.softmax();
+    if (quarter == 0) keys.softmax[row] = softmax;
   }
   __syncthreads();
-  for (int item = threadIdx.x; item < kSubChunks * D; item += blockDim.x) {
-    const int first = item / D * kTile, channel = item % D;
-    float c[kTile], sum = 0;
-#pragma unroll
-    for (int i = 0; i < kTile; ++i) {
-      const float k = __bfloat162float(keys.to_middle[(first + i) * kRowStride<D> + channel]);
-      if (first + i < length) sum += fmaxf(log2_gate(k, inverse_normalizer), kLowestLogGate);
-      c[i] = sum;
-    }
-    keys.decay[item] = exp2_fast(sum);
-#pragma unroll
-    for (int i = 0; i < kTile; ++i) {
-      const int row = first + i, at = row * kRowStride<D> + channel;
-      const float k = __bfloat162float(keys.to_middle[at]);
-      const float phi = row < length ? keys.softmax[row].value(k) : 0.0f;
-      const float middle = c[kTile / 2 - 1];
-      if (keys.to_end) keys.to_end[at] = __float2bfloat16_rn(phi * exp2_fast(sum - c[i]));
-      keys.to_middle[at] = __float2bfloat16_rn(phi * exp2_fast(middle - c[i]));
-      if (keys.from_start) keys.from_start[at] = __float2bfloat16_rn(exp2_fast(c[i]));
-      if (keys.from_middle) keys.from_middle[at] = __float2bfloat16_rn(exp2_fast(c[i] - middle));
-    }
+  for (int item = threadIdx.x; item < kSubChunks * (D / 2); item += blockDim.x) {
+    make_sub_chunk_keys<D>(keys, item / (D / 2), item % (D / 2) * 2, length, inverse_normalizer);
   }
   __syncthreads();
 }
@@ -280,6 +367,35 @@ __device__ void scale_elements(FragmentC& c, const bf16* tile, int lane) {
 __device__ inline void scale(FragmentC& c, float factor) {
 #pragma unroll
   for (float& value : c.x) value *= factor;
+}
+
+/// Every element.
+__device__ inline void fill(FragmentC& c, float value) {
+#pragma unroll
+  for (float& x : c.x) x = value;
+}
+
+/// −∞ for keys that are not in the window of a query. Rows are queries, columns keys; the first key
+/// lies `distance` tokens behind the first query.
+__device__ inline void keep_window(FragmentC& c, int distance, int window_keys, int lane) {
+  // All of 16 by 16 pairs are seen.
+  if (distance >= kTile - 1 && distance + kTile - 1 < window_keys) return;
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    const int behind = distance + fragment_row(i / 2, lane) - fragment_column(i / 2, lane) - i % 2;
+    if (behind < 0 || behind >= window_keys) c.x[i] = -INFINITY;
+  }
+}
+
+/// The same where rows are keys and columns queries.
+__device__ inline void keep_window_transposed(FragmentC& c, int distance, int window_keys,
+                                              int lane) {
+  if (distance >= kTile - 1 && distance + kTile - 1 < window_keys) return;
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    const int behind = distance - fragment_row(i / 2, lane) + fragment_column(i / 2, lane) + i % 2;
+    if (behind < 0 || behind >= window_keys) c.x[i] = -INFINITY;
+  }
 }
 
 /// Zero above the diagonal: row < column.

@@ -69,12 +69,11 @@ __device__ void add_window(FragmentC (&out)[D / 16], const QueryShared<D>& share
                            const FragmentA (&rotated_queries)[D / 16], int tile,
                            bool is_first_chunk, const LigerParams& p, int lane) {
   FragmentC scores[kWindowTiles];
-  window_softmax<D>(scores, rotated_queries, shared.rotated_keys, tile, is_first_chunk,
-                    p.window_keys, p.softmax_scale, lane);
+  window_softmax<D>(scores, rotated_queries, shared.rotated_keys, tile, is_first_chunk, p,
+                    1 - p.mix, lane);
 #pragma unroll
   for (int t = 0; t < kWindowTiles; ++t) {
     if (is_first_chunk && tile + t < kSubChunks) continue;
-    scale(scores[t], 1 - p.mix);
     const FragmentA a = to_a(scores[t]);
     const bf16* values = shared.values + (tile + t) * kTile * kRowStride<D>;
 #pragma unroll

@@ -44,53 +44,52 @@ __device__ void load_chunk(QueryShared<D>& shared, const LigerParams& p, const L
                      chunk.length, p.inverse_normalizer);
 }
 
-/// The window's probabilities of query sub-chunk `tile`: scores[t] meets key tile tile + t of the
-/// 8 in shared memory. Masked ones are 0. Returns log2 Σ exp of the scaled scores of both rows.
+/// The window's probabilities of query sub-chunk `tile`, times `factor`: scores[t] meets key tile
+/// tile + t of the 8 in shared memory. Masked ones are 0. Returns log2 Σ exp of the scaled scores
+/// of both rows.
 template <int D>
 __device__ float2 window_softmax(FragmentC (&scores)[kWindowTiles],
                                  const FragmentA (&rotated_queries)[D / 16],
                                  const bf16* rotated_keys, int tile, bool is_first_chunk,
-                                 int window_keys, float softmax_scale, int lane) {
-  const float scale_log2 = softmax_scale * kLog2E;
+                                 const LigerParams& p, float factor, int lane) {
+  const float scale_log2 = p.softmax_scale * kLog2E;
   float largest[2] = {-INFINITY, -INFINITY};
 #pragma unroll
   for (int t = 0; t < kWindowTiles; ++t) {
     scores[t].clear();
-    const bool is_there = !is_first_chunk || tile + t >= kSubChunks;
-    if (is_there) {
+    // Of the first key behind the first query; a query's own key lies in tile 4.
+    const int distance = (kWindowTiles - 1 - t) * kTile;
+    if (is_first_chunk && tile + t < kSubChunks) {
+      fill(scores[t], -INFINITY);
+    } else {
       const bf16* keys = rotated_keys + (tile + t) * kTile * kRowStride<D>;
 #pragma unroll
       for (int g = 0; g < D / 16; ++g) {
         multiply_add(scores[t], rotated_queries[g], load_b<D>(keys + 16 * g, lane));
       }
+      keep_window(scores[t], distance, p.window_keys, lane);
     }
 #pragma unroll
-    for (int i = 0; i < 8; ++i) {
-      // Of the key behind the query; a query's own key lies in tile 4.
-      const int distance = (kWindowTiles - 1 - t) * kTile + fragment_row(i / 2, lane) -
-                           fragment_column(i / 2, lane) - i % 2;
-      const bool is_seen = is_there && distance >= 0 && distance < window_keys;
-      scores[t].x[i] = is_seen ? scores[t].x[i] * scale_log2 : -INFINITY;
-      largest[i / 2 % 2] = fmaxf(largest[i / 2 % 2], scores[t].x[i]);
-    }
+    for (int i = 0; i < 8; ++i) largest[i / 2 % 2] = fmaxf(largest[i / 2 % 2], scores[t].x[i]);
   }
   float sum[2] = {0, 0};
 #pragma unroll
-  for (int half = 0; half < 2; ++half) largest[half] = row_max(largest[half]);
+  for (int half = 0; half < 2; ++half) largest[half] = row_max(largest[half]) * scale_log2;
 #pragma unroll
   for (int t = 0; t < kWindowTiles; ++t) {
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
-      scores[t].x[i] = exp2_fast(scores[t].x[i] - largest[i / 2 % 2]);
+      scores[t].x[i] = exp2_fast(scores[t].x[i] * scale_log2 - largest[i / 2 % 2]);
       sum[i / 2 % 2] += scores[t].x[i];
     }
   }
 #pragma unroll
   for (int half = 0; half < 2; ++half) sum[half] = row_sum(sum[half]);
+  const float scales[2] = {factor / sum[0], factor / sum[1]};
 #pragma unroll
   for (int t = 0; t < kWindowTiles; ++t) {
 #pragma unroll
-    for (int i = 0; i < 8; ++i) scores[t].x[i] /= sum[i / 2 % 2];
+    for (int i = 0; i < 8; ++i) scores[t].x[i] *= scales[i / 2 % 2];
   }
   return {largest[0] + log2_fast(sum[0]), largest[1] + log2_fast(sum[1])};
 }

@@ -19,6 +19,7 @@ namespace tigon::cuda {
 namespace {
 
 constexpr int kThreads = 256;
+static_assert(kThreads == 4 * kChunkTokens, "four threads a row of a chunk");
 
 /// How the state [D, D] is shared out: pieces of 16 rows by D/2 columns, piece w, w + 8, … to warp
 /// w.
@@ -207,6 +208,18 @@ __global__ void __launch_bounds__(kThreads) gradient_additions_kernel(const Lige
       {nullptr, shared.keys, shared.from_start, nullptr, shared.decay, shared.softmax},
       chunk.length, p.inverse_normalizer);
 
+  // exp(c) → exp(b).
+  for (int item = threadIdx.x; item < kChunkTokens * (D / 2); item += kThreads) {
+    const int row = item / (D / 2), d = item % (D / 2) * 2;
+    bf16* pair = shared.from_start + row * kRowStride<D> + d;
+    float2 decay = unpack(load_pair(pair));
+    for (int j = 0; j < row / kTile; ++j) {
+      decay.x *= shared.decay[j * D + d];
+      decay.y *= shared.decay[j * D + d + 1];
+    }
+    store_pair(pair, decay.x, decay.y);
+  }
+
   StatePieces<D> state;
   for (int g = 0; g < group; ++g) {
     const int head = kv_head * group + g;
@@ -217,15 +230,11 @@ __global__ void __launch_bounds__(kThreads) gradient_additions_kernel(const Lige
                  p.out_gradient.token_stride, kChunkTokens, 0, chunk.length);
     wait_for_copies();
     __syncthreads();
-    // φ(q) ⊙ exp(b) over q, by the warp that owns the row.
-    for (int row = threadIdx.x / 32; row < kChunkTokens; row += kThreads / 32) {
-      bf16* query = shared.queries + row * kRowStride<D>;
-      const RowSoftmax softmax = softmax_of_row<D>(query, lane);
-      for (int d = lane; d < D; d += 32) {
-        float decay = __bfloat162float(shared.from_start[row * kRowStride<D> + d]);
-        for (int j = 0; j < row / kTile; ++j) decay *= shared.decay[j * D + d];
-        query[d] = __float2bfloat16_rn(softmax.value(__bfloat162float(query[d])) * decay);
-      }
+    // φ(q) ⊙ exp(b) over q.
+    {
+      const int at = threadIdx.x / 4 * kRowStride<D>, quarter = threadIdx.x % 4;
+      const RowQuarter<D> part(shared.queries + at, quarter);
+      part.store_mapped(shared.queries + at, shared.from_start + at, part.softmax(), quarter);
     }
     __syncthreads();
 #pragma unroll
