@@ -215,6 +215,31 @@ def test_liger_attention():
     compare(op, plain, inputs)
 
 
+def test_gated_scan_with_delay_and_normalizer():
+    delay = 3
+
+    def plain(q, k, v, log_gate, initial_state):
+        v = torch.cat([v, torch.ones_like(v[..., :1])], -1)
+        outs, states = [], []
+        for number, rows in enumerate(segment_slices()):
+            state = initial_state[number]
+            for t in range(rows.start, rows.stop):
+                if t - delay >= rows.start:
+                    state = log_gate[0].exp()[:, :, None] * state + k[t - delay][:, :, None] * v[t - delay][:, None, :]
+                outs.append((q[t].unflatten(0, (HKV, H // HKV)) @ state).flatten(0, 1))
+            states.append(state)
+        return torch.stack(outs), torch.stack(states)
+
+    def op(q, k, v, log_gate, initial_state):
+        return ops.gated_scan(q, k, v, log_gate, CU_SEQLENS, initial_state, normalizer=True, delay=delay)
+
+    inputs = attention_inputs() | {
+        "log_gate": -normal(1, HKV, D, seed=4).abs(),
+        "initial_state": normal(len(LENGTHS), HKV, D, D + 1, seed=5),
+    }
+    compare(op, plain, inputs)
+
+
 def test_checks_guard_calls_from_python():
     expected = r"\[rms_norm\] weight: expected shape \[5\], found \[4\]"
     with pytest.raises(RuntimeError, match=expected):
