@@ -59,24 +59,15 @@ void KeyValueRing::grow_to(int64_t rows) {
 void KeyValueRing::remember(const MixerInput& input) {
   const at::NoGradGuard no_grad;
   const RingWrites& writes = input.rings->writes(layout_);
-  const auto write = [&](at::Tensor& rows, const at::Tensor& x) {
-    const bool is_all = writes.source.size(0) == x.size(0);
-    const at::Tensor kept = is_all ? x : x.index_select(0, writes.source);
-    rows.flatten(0, 1).index_copy_(0, writes.target, kept.to(rows.scalar_type()));
-  };
-  write(keys_, input.k);
-  write(values_, input.v);
+  writes.put(keys_, input.k);
+  writes.put(values_, input.v);
 }
 
 KeyValueRing::Seen KeyValueRing::read_and_remember(const MixerInput& input) {
   make_room(input.batch);
   const RingReads& reads = input.rings->reads(layout_);
-  const auto read = [&](const at::Tensor& rows, const at::Tensor& x) {
-    if (!reads.prefix_rows.defined()) return x;
-    const at::Tensor prefix = rows.flatten(0, 1).index_select(0, reads.prefix_rows);
-    return at::cat({x, prefix.to(x.scalar_type())}).index_select(0, reads.order);
-  };
-  Seen seen{read(keys_, input.k), read(values_, input.v), reads.key_positions, reads.key_segments};
+  Seen seen{reads.get(keys_, input.k), reads.get(values_, input.v), reads.key_positions,
+            reads.key_segments};
   remember(input);
   return seen;
 }

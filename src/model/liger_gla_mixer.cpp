@@ -3,6 +3,7 @@
 
 #include "core/error.h"
 #include "model/key_value_ring.h"
+#include "model/recurrent_matrices.h"
 #include "ops/liger_attention/liger_attention.h"
 
 namespace tigon {
@@ -12,42 +13,22 @@ class LigerGlaState : public MixerState {
  public:
   LigerGlaState(const HeadShape& shape, int64_t window_keys, int64_t slots, at::ScalarType dtype,
                 at::Device device)
-      : ring_(shape, window_keys, /*sinks=*/0, slots, dtype, device),
-        matrices_(at::zeros({slots, shape.num_kv_heads, shape.head_dim, shape.head_dim},
-                            at::device(device).dtype(at::kFloat))) {}
+      : ring(shape, window_keys, /*sinks=*/0, slots, dtype, device),
+        matrices(slots, {shape.num_kv_heads, shape.head_dim, shape.head_dim}, device) {}
 
   std::vector<at::Tensor> tensors() const override {
-    std::vector<at::Tensor> all = ring_.tensors();
-    all.push_back(matrices_);
+    std::vector<at::Tensor> all = ring.tensors();
+    all.push_back(matrices.tensor());
     return all;
   }
 
   void reset(int64_t slot) override {
-    const at::NoGradGuard no_grad;
-    ring_.reset(slot);
-    matrices_.select(0, slot).zero_();
+    ring.reset(slot);
+    matrices.reset(slot);
   }
 
-  KeyValueRing& ring() { return ring_; }
-
-  /// The matrices [S, Hkv, D, D] of a batch's slots.
-  at::Tensor read(const MixerInput& input) const {
-    if (input.rings->holds_all_slots(matrices_.size(0))) return matrices_;
-    return matrices_.index_select(0, input.rings->slots());
-  }
-
-  void write(const MixerInput& input, const at::Tensor& matrices) {
-    const at::NoGradGuard no_grad;
-    if (input.rings->holds_all_slots(matrices_.size(0))) {
-      matrices_.copy_(matrices);
-    } else {
-      matrices_.index_copy_(0, input.rings->slots(), matrices);
-    }
-  }
-
- private:
-  KeyValueRing ring_;
-  at::Tensor matrices_;  // [slots, Hkv, D, D] float32
+  KeyValueRing ring;
+  RecurrentMatrices matrices;  // [slots, Hkv, D, D]
 };
 
 class LigerGlaMixer : public Mixer {
@@ -62,8 +43,8 @@ class LigerGlaMixer : public Mixer {
     auto& state = static_cast<LigerGlaState&>(*base_state);
     if (input.rings->is_single_step()) return step(input, state);
     const LigerAttentionResult result =
-        run(input, state.ring().read_and_remember(input), state.read(input));
-    state.write(input, result.state);
+        run(input, state.ring.read_and_remember(input), state.matrices.read(input));
+    state.matrices.write(input, result.state);
     return result.out;
   }
 
@@ -98,10 +79,11 @@ class LigerGlaMixer : public Mixer {
   /// liger_attention for one token a segment, with the window read from the rings of all slots at
   /// once.
   at::Tensor step(const MixerInput& input, LigerGlaState& state) const {
-    const at::Tensor window = state.ring().step(input);
-    const GatedScanResult scan = liger_recurrence(input.q, input.k, input.v, input.batch.segments,
-                                                  options_.gate_normalizer, state.read(input));
-    state.write(input, scan.state);
+    const at::Tensor window = state.ring.step(input);
+    const GatedScanResult scan =
+        liger_recurrence(input.q, input.k, input.v, input.batch.segments, options_.gate_normalizer,
+                         state.matrices.read(input));
+    state.matrices.write(input, scan.state);
     return at::lerp(window, scan.out, options_.mix);
   }
 

@@ -44,7 +44,7 @@ class Mixer {
   virtual at::Tensor forward(const MixerInput& input, MixerState* state) const = 0;
   virtual std::unique_ptr<MixerState> make_state(int64_t slots, at::ScalarType dtype,
                                                  at::Device device) const = 0;
-  /// "softmax", "window", "liger-gla".
+  /// "softmax", "window", "liger-gla", "tigon".
   virtual std::string kind() const = 0;
   /// One line for people, e.g. "window of 64 keys + gated recurrence (gate/16, mix 0.5)".
   virtual std::string describe() const = 0;
@@ -88,6 +88,24 @@ struct LigerGlaMixerOptions {
 /// output (mix = 0): the plain window mixer.
 std::shared_ptr<const Mixer> make_liger_gla_mixer(const HeadShape& shape,
                                                   const LigerGlaMixerOptions& options);
+
+struct TigonMixerOptions {
+  int64_t window_keys = 64;
+  double decay_time = 512;  // tokens, of every channel before training
+};
+/// Softmax over the last window_keys keys and a linear recurrence over those that have left them,
+/// under one denominator (ops/joint_attention). Its state is the ring of the window, with the
+/// log-importance of each key in float32, and one float32 matrix [2D, D+1] per KV head. Parameters,
+/// float32 on `device` and the mixer's own, so every layer needs a mixer for itself; M hidden_size:
+///   w_q [H, D, D], w_k [Hkv, D, D]  feature maps, identity at first
+///   b_q [H, D], b_k [Hkv, D]        their biases, 0
+///   log_tau [Hkv, 2D]               log decay time, log(decay_time)
+///   w_importance [M, Hkv]           log-importance = 16/√M · x w_importance of the attention input
+///                                   x, 0
+///   w_mix [M, H], b_mix [H]         log weight of the recurrence, b_mix + 16/√M · x w_mix, 0
+/// Without the recurrence it is the plain window mixer.
+std::shared_ptr<const Mixer> make_tigon_mixer(const HeadShape& shape, int64_t hidden_size,
+                                              const TigonMixerOptions& options, at::Device device);
 
 /// The teacher's own stack.
 MixerStack make_teacher_stack(const ModelConfig& config);

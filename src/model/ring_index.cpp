@@ -43,8 +43,7 @@ RingReads make_reads(const Batch& batch, const RingLayout& layout) {
     };
     if (length > 0) {
       read_remembered(0, std::min(past, layout.sinks));
-      // The first new token sees the period − 1 keys before it.
-      read_remembered(std::max(past - (layout.period - 1), layout.sinks), past);
+      read_remembered(std::max(past - layout.period, layout.sinks), past);
     }
     for (int64_t j = 0; j < length; ++j) {
       order.push_back(offset + j);
@@ -63,6 +62,18 @@ RingReads make_reads(const Batch& batch, const RingLayout& layout) {
 }
 
 }  // namespace
+
+void RingWrites::put(const at::Tensor& rows, const at::Tensor& x) const {
+  const bool is_all = source.size(0) == x.size(0);
+  const at::Tensor kept = is_all ? x : x.index_select(0, source);
+  rows.flatten(0, 1).index_copy_(0, target, kept.to(rows.scalar_type()));
+}
+
+at::Tensor RingReads::get(const at::Tensor& rows, const at::Tensor& x) const {
+  if (!prefix_rows.defined()) return x;
+  const at::Tensor prefix = rows.flatten(0, 1).index_select(0, prefix_rows);
+  return at::cat({x, prefix.to(x.scalar_type())}).index_select(0, order);
+}
 
 bool RingIndexes::is_single_step() const {
   return batch_.segments.are_equal && batch_.segments.longest == 1;

@@ -29,15 +29,22 @@ struct RingLayout {
 struct RingWrites {
   at::Tensor source;  // [X] int64
   at::Tensor target;  // [X] int64
+
+  /// rows [slots, rows of a slot, …] takes the batch's own x [N, …], in its own dtype.
+  void put(const at::Tensor& rows, const at::Tensor& x) const;
 };
 
 /// The keys each segment's queries may see, as window_attention takes them: what is still
-/// remembered of the slot, oldest first, then the segment's own.
+/// remembered of the slot, oldest first, then the segment's own. The oldest of a full ring leaves
+/// the window with the segment's first token, and enters the state of mixers that have one for it.
 struct RingReads {
   at::Tensor prefix_rows;    // [C] int64, rows of the rings laid end to end; undefined if C = 0
   at::Tensor order;          // [M] int64 into the N new keys followed by the C remembered ones
   at::Tensor key_positions;  // [M] int64
   Segments key_segments;     // M keys
+
+  /// From rows [slots, rows of a slot, …] and the batch's own x [N, …]: [M, …] in x's dtype.
+  at::Tensor get(const at::Tensor& rows, const at::Tensor& x) const;
 };
 
 /// One token for every segment: all rows of a slot that may hold a key, in ring order.

@@ -43,6 +43,9 @@ std::vector<NamedStack> stacks(const ModelConfig& config) {
     add("liger-gla" + suffix, make_liger_gla_mixer(shape, {.window_keys = keys}));
   }
   add("window of one key", make_window_mixer(shape, {.window_keys = 1}));
+  for (const int64_t keys : {1, 16, 64}) {
+    all.push_back({"tigon of " + std::to_string(keys), trained_tigon_stack(config, keys)});
+  }
   all.push_back(
       {"hybrid",
        {make_liger_gla_mixer(shape, {.window_keys = 16, .mix = 0.3}), make_softmax_mixer(shape)}});

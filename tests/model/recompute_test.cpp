@@ -49,6 +49,12 @@ Gradients gradients(const Model& model, const MixerStack& stack, bool recompute_
     result.emplace_back(name + ".a", at::Tensor());
     result.emplace_back(name + ".b", at::Tensor());
   });
+  for (size_t layer = 0; layer < stack.size(); ++layer) {
+    for (const auto& [name, parameter] : stack[layer]->parameters()) {
+      inputs.push_back(parameter);
+      result.emplace_back(std::to_string(layer) + "." + name, at::Tensor());
+    }
+  }
   at::Generator generator = at::globalContext().defaultGenerator(model.device).clone();
   generator.set_current_seed(5);
   const Batch batch =
@@ -69,10 +75,14 @@ TEST_CASE("Recomputed layers give the same loss and gradients, bit for bit") {
   for (const Trained trained : {Trained::kEverything, Trained::kAdapters}) {
     const Model model = trainable_model(trained);
     const HeadShape shape = head_shape(model.config);
-    for (const auto& mixer :
-         {make_softmax_mixer(shape), make_liger_gla_mixer(shape, {.window_keys = 16})}) {
-      INFO(mixer->describe());
-      const MixerStack stack(3, mixer);
+    const MixerStack tigon = trained_tigon_stack(model.config, 16);
+    for (const auto& mixer : tigon) {
+      for (auto [name, parameter] : mixer->parameters()) parameter.requires_grad_();
+    }
+    for (const MixerStack& stack :
+         {MixerStack(3, make_softmax_mixer(shape)),
+          MixerStack(3, make_liger_gla_mixer(shape, {.window_keys = 16})), tigon}) {
+      INFO(stack.front()->describe());
       const Gradients expected = gradients(model, stack, false);
       const Gradients found = gradients(model, stack, true);
       REQUIRE(found.size() == expected.size());

@@ -30,6 +30,9 @@ TEST_CASE("Bytes of state a sequence keeps, by mixer") {
     // One float32 matrix per KV head beside the ring.
     CHECK(bytes(make_liger_gla_mixer(shape, {}), tokens, at::kBFloat16) ==
           3 * (64 * pair_bytes(2) + 2 * 16 * 16 * 4));
+    // The same with a wider matrix, and the importance of each key of the ring.
+    CHECK(bytes(make_tigon_mixer(shape, 48, {}, at::kCPU), tokens, at::kBFloat16) ==
+          3 * (64 * pair_bytes(2) + 64 * 2 * 4 + 2 * 32 * 17 * 4));
   }
 }
 
@@ -87,8 +90,9 @@ TEST_CASE("A reset leaves nothing of a sequence behind") {
   const at::NoGradGuard no_grad;
   const Model model = tiny_model();
   const HeadShape shape = head_shape(model.config);
-  for (const auto& mixer : {make_softmax_mixer(shape), make_window_mixer(shape, {.sinks = 2}),
-                            make_liger_gla_mixer(shape, {})}) {
+  for (const auto& mixer :
+       {make_softmax_mixer(shape), make_window_mixer(shape, {.sinks = 2}),
+        make_liger_gla_mixer(shape, {}), trained_tigon_stack(model.config, 2).front()}) {
     INFO(mixer->describe());
     const MixerStack stack(2, mixer);
     ModelState state(stack, 2, at::kFloat, test_device());

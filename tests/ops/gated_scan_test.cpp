@@ -25,6 +25,7 @@ struct Case {
   int64_t K = 6, V = 5;
 
   Segments segments() const { return Segments::from_lengths(lengths, test_device()); }
+  GatedScanOptions options() const { return {.state_heads = state_heads}; }
   int64_t Hs() const { return state_heads == 0 ? std::max({Hk, Hv, Hg}) : state_heads; }
 };
 
@@ -44,7 +45,7 @@ std::vector<at::Tensor> random_inputs(const Case& c) {
 
 OpFunction chunked(const Case& c) {
   return [c](const std::vector<at::Tensor>& x) -> std::vector<at::Tensor> {
-    const auto [out, state] = gated_scan(x[0], x[1], x[2], x[3], c.segments(), x[4], c.state_heads);
+    const auto [out, state] = gated_scan(x[0], x[1], x[2], x[3], c.segments(), x[4], c.options());
     return {out, state};
   };
 }
@@ -52,7 +53,7 @@ OpFunction chunked(const Case& c) {
 OpFunction recurrent(const Case& c) {
   return [c](const std::vector<at::Tensor>& x) -> std::vector<at::Tensor> {
     const auto [out, state] =
-        gated_scan_recurrent(x[0], x[1], x[2], x[3], c.segments(), x[4], c.state_heads);
+        gated_scan_recurrent(x[0], x[1], x[2], x[3], c.segments(), x[4], c.options());
     return {out, state};
   };
 }
@@ -130,6 +131,10 @@ TEST_CASE("gated_scan called by name reads the lengths from cu_seqlens", "[gated
   stack.emplace_back(x[4]);
   stack.emplace_back(int64_t{0});
   stack.emplace_back();  // lengths
+  stack.emplace_back(false);
+  stack.emplace_back(int64_t{0});
+  stack.emplace_back();  // key_cu_seqlens
+  stack.emplace_back();  // key_lengths
   c10::Dispatcher::singleton().findSchemaOrThrow("tigon::gated_scan", "").callBoxed(&stack);
   const auto expected = chunked(c)(x);
   check_bitwise("out", stack[0].toTensor(), expected[0]);
@@ -300,7 +305,8 @@ TEST_CASE("gated_scan refuses arguments that do not fit", "[gated_scan]") {
   check_refused(call(0, like({9, 4, 6})), "expected the sum 9");
   check_refused(call(0, x[0].to(at::kLong)), "[gated_scan] q: expected a floating-point dtype");
   check_refused(call(1, like({9, 2, 6})),
-                "[gated_scan] k: expected shape [10, any, 6], found [9, 2, 6]");
+                "k: expected one key for each of the 10 queries where key_cu_seqlens is not given, "
+                "found 9");
   check_refused(call(1, like({10, 2, 5})), "[gated_scan] k: expected shape [10, any, 6]");
   check_refused(call(1, like({10, 3, 6})),
                 "[gated_scan] k: expected a number of heads that divides the 4 of q, found 3");
@@ -310,13 +316,17 @@ TEST_CASE("gated_scan refuses arguments that do not fit", "[gated_scan]") {
   check_refused(call(2, like({10, 2})), "[gated_scan] v: expected shape [10, any, any]");
   check_refused(call(2, like({10, 3, 5})), "[gated_scan] v: expected a number of heads");
   check_refused(call(3, like({10, 2, 4})),
-                "[gated_scan] log_gate: expected [10, heads], [10, heads, 1] or [10, heads, 6]");
+                "[gated_scan] log_gate: expected [10, heads], [10 or 1, heads, 1] or [10 or 1, "
+                "heads, 6]");
   check_refused(call(3, like({10, 3, 6})), "[gated_scan] log_gate: expected a number of heads");
   check_refused(call(4, like({2, 2, 6, 6})),
                 "[gated_scan] initial_state: expected shape [2, 2, 6, 5], found [2, 2, 6, 6]");
   for (const int64_t state_heads : {1, 3, 8, -2}) {
     check_refused(
-        [&] { gated_scan(x[0], x[1], x[2], x[3], c.segments(), std::nullopt, state_heads); },
+        [&] {
+          gated_scan(x[0], x[1], x[2], x[3], c.segments(), std::nullopt,
+                     {.state_heads = state_heads});
+        },
         "[gated_scan] state_heads: expected a multiple of 2");
   }
   const at::Tensor six = like({10, 6, 6});

@@ -10,6 +10,7 @@
 #include "ops/gated_scan/gated_scan.h"
 #include "ops/op_run.h"
 #include "ops/rope/rope.h"
+#include "ops/rope_inputs.h"
 #include "ops/window_attention/window_attention.h"
 #include "support/gradcheck.h"
 #include "support/refusal.h"
@@ -22,20 +23,6 @@ namespace {
 constexpr int64_t kHeads = 4, kKvHeads = 2, kSize = 8;
 const std::vector<std::string> kInputs = {"q", "k", "v", "initial_state"};
 const std::vector<std::string> kOutputs = {"out", "state"};
-
-at::Tensor inverse_frequencies(int64_t D, double theta = 10000) {
-  const auto options = at::TensorOptions(test_device()).dtype(at::kDouble);
-  return at::pow(theta, -at::arange(0, D, 2, options) / D).to(at::kFloat);
-}
-
-// 0, 1, 2, … in each segment.
-at::Tensor positions(const Segments& segments) {
-  std::vector<at::Tensor> parts;
-  for (const int64_t length : segments.lengths) {
-    parts.push_back(at::arange(length, at::TensorOptions(test_device()).dtype(at::kLong)));
-  }
-  return at::cat(parts);
-}
 
 std::vector<at::Tensor> random_inputs(const Segments& queries, const Segments& keys) {
   return {random_tensor({queries.total, kHeads, kSize}, 1, at::kDouble),

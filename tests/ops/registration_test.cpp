@@ -7,8 +7,9 @@
 #include "support/catch.h"
 
 TEST_CASE("every op is registered with the dispatcher", "[registration]") {
-  for (const std::string op : {"gated_scan", "liger_attention", "linear_cross_entropy",
-                               "lora_linear", "rms_norm", "rope", "swiglu", "window_attention"}) {
+  for (const std::string op :
+       {"gated_scan", "joint_attention", "liger_attention", "linear_cross_entropy", "lora_linear",
+        "rms_norm", "rope", "swiglu", "window_attention"}) {
     INFO("op " << op);
     const auto handle = c10::Dispatcher::singleton().findSchema({"tigon::" + op, ""});
     REQUIRE(handle.has_value());

@@ -215,6 +215,82 @@ def test_liger_attention():
     compare(op, plain, inputs)
 
 
+def test_gated_scan_with_delay_and_normalizer():
+    delay = 3
+
+    def plain(q, k, v, log_gate, initial_state):
+        v = torch.cat([v, torch.ones_like(v[..., :1])], -1)
+        outs, states = [], []
+        for number, rows in enumerate(segment_slices()):
+            state = initial_state[number]
+            for t in range(rows.start, rows.stop):
+                if t - delay >= rows.start:
+                    state = log_gate[0].exp()[:, :, None] * state + k[t - delay][:, :, None] * v[t - delay][:, None, :]
+                outs.append((q[t].unflatten(0, (HKV, H // HKV)) @ state).flatten(0, 1))
+            states.append(state)
+        return torch.stack(outs), torch.stack(states)
+
+    def op(q, k, v, log_gate, initial_state):
+        return ops.gated_scan(q, k, v, log_gate, CU_SEQLENS, initial_state, normalizer=True, delay=delay)
+
+    inputs = attention_inputs() | {
+        "log_gate": -normal(1, HKV, D, seed=4).abs(),
+        "initial_state": normal(len(LENGTHS), HKV, D, D + 1, seed=5),
+    }
+    compare(op, plain, inputs)
+
+
+def test_joint_attention():
+    window_keys, group = 5, H // HKV
+    positions = torch.cat([torch.arange(length) for length in LENGTHS])
+    frequencies = (10000.0 ** (-torch.arange(0, D, 2) / D)).float()
+
+    def features(x, weight, bias):
+        z = torch.einsum("nhd,hde->nhe", x, weight) + bias
+        return torch.cat([z, -z], -1).softmax(-1)
+
+    def plain(q, k, v, w_q, b_q, w_k, b_k, log_importance, log_mix, log_tau, initial_state):
+        turned_q, turned_k = (rotate(x, positions, frequencies) for x in (q, k))
+        feature_q = features(q, w_q, b_q)
+        feature_k = features(k, w_k, b_k) * log_importance.clamp(-6, 6).exp()[..., None]
+        decay = torch.exp(-1 / log_tau.exp().clamp(min=8))
+        v1 = torch.cat([v, torch.ones_like(v[..., :1])], -1)
+        outs, states = [], []
+        for number, rows in enumerate(segment_slices()):
+            state = initial_state[number]
+            for t in range(rows.start, rows.stop):
+                if t - window_keys >= rows.start:
+                    left = t - window_keys
+                    state = decay[:, :, None] * state + feature_k[left][:, :, None] * v1[left][:, None, :]
+                near = slice(max(rows.start, t - window_keys + 1), t + 1)
+                keys, values = (x[near].repeat_interleave(group, dim=1) for x in (turned_k, v1))
+                weights = (torch.einsum("hd,jhd->hj", turned_q[t], keys) / D**0.5).exp()
+                far = (feature_q[t].unflatten(0, (HKV, group)) @ state).flatten(0, 1)
+                sums = torch.einsum("hj,jhd->hd", weights, values) + log_mix[t].exp()[:, None] * far
+                outs.append(sums[:, :D] / sums[:, D:])
+            states.append(state)
+        return torch.stack(outs), torch.stack(states)
+
+    def op(q, k, v, w_q, b_q, w_k, b_k, log_importance, log_mix, log_tau, initial_state):
+        return ops.joint_attention(
+            q, k, v, positions, frequencies, w_q, b_q, w_k, b_k, log_importance, log_mix, log_tau, CU_SEQLENS,
+            window_keys=window_keys, initial_state=initial_state,
+        )  # fmt: skip
+
+    N = sum(LENGTHS)
+    inputs = attention_inputs() | {
+        "w_q": normal(H, D, D, seed=4) / 2,
+        "b_q": normal(H, D, seed=5),
+        "w_k": normal(HKV, D, D, seed=6) / 2,
+        "b_k": normal(HKV, D, seed=7),
+        "log_importance": 4 * normal(N, HKV, seed=8),
+        "log_mix": normal(N, H, seed=9),
+        "log_tau": 2 + normal(HKV, 2 * D, seed=10),
+        "initial_state": normal(len(LENGTHS), HKV, 2 * D, D + 1, seed=11).abs(),
+    }
+    compare(op, plain, inputs)
+
+
 def test_checks_guard_calls_from_python():
     expected = r"\[rms_norm\] weight: expected shape \[5\], found \[4\]"
     with pytest.raises(RuntimeError, match=expected):

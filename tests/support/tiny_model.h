@@ -63,6 +63,22 @@ inline std::vector<int64_t> random_tokens(int64_t count, int64_t vocab_size, uin
   return tokens;
 }
 
+/// A tigon mixer a layer with short decay times and parameters that are far from their initial
+/// values, as if trained. They require no gradient.
+inline MixerStack trained_tigon_stack(const ModelConfig& config, int64_t window_keys) {
+  MixerStack stack;
+  uint64_t seed = 900;
+  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
+    stack.push_back(make_tigon_mixer(head_shape(config), config.hidden_size,
+                                     {.window_keys = window_keys, .decay_time = 12},
+                                     test_device()));
+    for (const auto& [name, parameter] : stack.back()->parameters()) {
+      parameter.add_(0.1 * random_tensor(parameter.sizes(), ++seed));
+    }
+  }
+  return stack;
+}
+
 /// Writes config.json and model.safetensors into an existing folder. No tokenizer.
 inline void write_model_folder(const Model& model, const std::filesystem::path& folder) {
   write_json_file(folder / "config.json", llama_config_json(model.config));

@@ -17,12 +17,13 @@ namespace {
 
 // Every segment has one token, as in decoding: a step of the recurrence for all of them at once.
 GatedScanResult single_step(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                            const GatedScanArguments& x) {
-  const at::ScalarType dtype = x.initial_state.scalar_type();
-  const int64_t L = x.initial_state.size(1);
+                            const at::Tensor& log_gate, const Segments& /*segments*/,
+                            const at::Tensor& initial_state) {
+  const at::ScalarType dtype = initial_state.scalar_type();
+  const int64_t L = initial_state.size(1);
   const at::Tensor update = grouped_product(k.to(dtype).unsqueeze(-1), v.to(dtype).unsqueeze(-2));
   const at::Tensor state =  // [S, L, K, V]
-      split_heads(grouped_product(x.initial_state, x.log_gate.to(dtype).exp().unsqueeze(-1)),
+      split_heads(grouped_product(initial_state, log_gate.to(dtype).exp().unsqueeze(-1)),
                   update.size(1))
           .add(update.unsqueeze(2))
           .flatten(1, 2);
@@ -30,22 +31,62 @@ GatedScanResult single_step(const at::Tensor& q, const at::Tensor& k, const at::
   return {out.to(v.scalar_type()), state};
 }
 
-std::tuple<at::Tensor, at::Tensor> gated_scan_op(const at::Tensor& q, const at::Tensor& k,
-                                                 const at::Tensor& v, const at::Tensor& log_gate,
-                                                 const at::Tensor& cu_seqlens,
-                                                 const std::optional<at::Tensor>& initial_state,
-                                                 int64_t state_heads,
-                                                 at::OptionalIntArrayRef lengths) {
+// The key that each query's step takes in, for k, v and log_gate alike: [M, …] → [N, …], zeros
+// where a segment has none yet, which is a step that changes nothing.
+class KeyOfStep {
+ public:
+  KeyOfStep(const Segments& queries, const Segments& keys, int64_t delay)
+      : is_own_(delay == 0 && queries.lengths == keys.lengths) {
+    if (is_own_) return;
+    const at::Device device = queries.cu_seqlens.device();
+    at::Tensor rows = at::empty({queries.total}, at::kLong);
+    at::Tensor missing = at::zeros({queries.total}, at::kBool);
+    int64_t* row = rows.data_ptr<int64_t>();
+    bool* is_missing = missing.data_ptr<bool>();
+    int64_t key_end = 0;
+    for (int64_t s = 0; s < queries.count(); ++s) {
+      const int64_t first_key = key_end;
+      key_end += keys.lengths[s];
+      for (int64_t i = queries.lengths[s]; i > 0; --i) {
+        const int64_t key = key_end - i - delay;
+        *is_missing++ = key < first_key;
+        *row++ = std::max(key, first_key);
+      }
+    }
+    rows_ = rows.to(device);
+    missing_ = missing.to(device).view({-1, 1, 1});
+  }
+
+  at::Tensor of(const at::Tensor& x) const {
+    return is_own_ ? x : x.index_select(0, rows_).masked_fill(missing_, 0);
+  }
+
+ private:
+  bool is_own_;         // every step takes in its query's own key
+  at::Tensor rows_;     // [N] int64
+  at::Tensor missing_;  // [N, 1, 1] bool
+};
+
+std::tuple<at::Tensor, at::Tensor> gated_scan_op(
+    const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& log_gate,
+    const at::Tensor& cu_seqlens, const std::optional<at::Tensor>& initial_state,
+    int64_t state_heads, at::OptionalIntArrayRef lengths, bool normalizer, int64_t delay,
+    const std::optional<at::Tensor>& key_cu_seqlens, at::OptionalIntArrayRef key_lengths) {
   check_shape("gated_scan", "q", q, {kAnySize, kAnySize, kAnySize});
+  check_shape("gated_scan", "k", k, {kAnySize, kAnySize, kAnySize});
   const Segments segments = Segments::from_op_arguments(cu_seqlens, lengths, q.size(0));
-  const GatedScanArguments x(q, k, v, log_gate, segments, initial_state, state_heads);
+  const GatedScanOptions options{
+      state_heads, normalizer, delay,
+      Segments::keys_from_op_arguments(key_cu_seqlens, key_lengths, k.size(0), segments)};
+  const GatedScanArguments x(q, k, v, log_gate, segments, initial_state, options);
   GatedScanResult result;
   if (segments.total == 0) {
-    result = {v.new_empty({0, q.size(1), v.size(2)}), x.initial_state.clone()};
-  } else if (segments.are_equal && segments.longest == 1) {
-    result = single_step(q, k, v, x);
+    result = {x.v.new_empty({0, q.size(1), x.v.size(2)}), x.initial_state.clone()};
   } else {
-    result = gated_scan_chunked(q, k, v, x.log_gate, segments, x.initial_state);
+    const KeyOfStep key(segments, x.key_segments, delay);
+    const bool is_single_step = segments.are_equal && segments.longest == 1;
+    const auto scan = is_single_step ? single_step : gated_scan_chunked;
+    result = scan(q, key.of(k), key.of(x.v), key.of(x.log_gate), segments, x.initial_state);
   }
   return {result.out, result.state};
 }
@@ -54,19 +95,28 @@ std::tuple<at::Tensor, at::Tensor> gated_scan_op(const at::Tensor& q, const at::
 
 GatedScanResult gated_scan(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                            const at::Tensor& log_gate, const Segments& segments,
-                           const std::optional<at::Tensor>& initial_state, int64_t state_heads) {
+                           const std::optional<at::Tensor>& initial_state,
+                           const GatedScanOptions& options) {
   static const auto op = c10::Dispatcher::singleton()
                              .findSchemaOrThrow("tigon::gated_scan", "")
                              .typed<decltype(gated_scan_op)>();
+  std::optional<at::Tensor> key_cu_seqlens;
+  at::OptionalIntArrayRef key_lengths;
+  if (options.key_segments) {
+    key_cu_seqlens = options.key_segments->cu_seqlens;
+    key_lengths = options.key_segments->lengths;
+  }
   const auto [out, state] =
-      op.call(q, k, v, log_gate, segments.cu_seqlens, initial_state, state_heads, segments.lengths);
+      op.call(q, k, v, log_gate, segments.cu_seqlens, initial_state, options.state_heads,
+              segments.lengths, options.normalizer, options.delay, key_cu_seqlens, key_lengths);
   return {out, state};
 }
 
 TORCH_LIBRARY_FRAGMENT(tigon, m) {
   m.def(
       "gated_scan(Tensor q, Tensor k, Tensor v, Tensor log_gate, Tensor cu_seqlens, "
-      "Tensor? initial_state=None, int state_heads=0, int[]? lengths=None) "
+      "Tensor? initial_state=None, int state_heads=0, int[]? lengths=None, bool normalizer=False, "
+      "int delay=0, Tensor? key_cu_seqlens=None, int[]? key_lengths=None) "
       "-> (Tensor out, Tensor state)");
 }
 

@@ -48,29 +48,38 @@ void check_heads(int64_t H, int64_t Hk, int64_t Hv, int64_t Hg, int64_t Hs) {
 }  // namespace
 
 GatedScanArguments::GatedScanArguments(const at::Tensor& q, const at::Tensor& k,
-                                       const at::Tensor& v, const at::Tensor& gate,
-                                       const Segments& segments,
+                                       const at::Tensor& values, const at::Tensor& gate,
+                                       const Segments& query_segments,
                                        const std::optional<at::Tensor>& initial,
-                                       int64_t state_heads) {
+                                       const GatedScanOptions& options)
+    : segments(query_segments), key_segments(options.key_segments.value_or(query_segments)) {
   check_input("q", q, q);
   check_input("k", k, q);
-  check_input("v", v, q);
+  check_input("v", values, q);
   check_input("log_gate", gate, q);
-  const int64_t N = segments.total;
-  check_shape(kOp, "q", q, {N, kAnySize, kAnySize});
-  check_shape(kOp, "k", k, {N, kAnySize, q.size(2)});
-  check_shape(kOp, "v", v, {N, kAnySize, kAnySize});
-  const int64_t K = q.size(2), V = v.size(2);
+  TORCH_CHECK(options.delay >= 0, "[gated_scan] delay: expected 0 or more, found ", options.delay);
+  const int64_t M = key_segments.total;
+  check_shape(kOp, "q", q, {segments.total, kAnySize, kAnySize});
+  check_shape(kOp, "k", k, {M, kAnySize, q.size(2)});
+  check_shape(kOp, "v", values, {M, kAnySize, kAnySize});
+  const int64_t K = q.size(2);
   log_gate = gate.dim() == 2 ? gate.unsqueeze(-1) : gate;
-  TORCH_CHECK(log_gate.dim() == 3 && log_gate.size(0) == N &&
+  const bool is_fixed = gate.dim() == 3 && gate.size(0) == 1;
+  TORCH_CHECK(log_gate.dim() == 3 && (log_gate.size(0) == M || is_fixed) &&
                   (log_gate.size(2) == K || log_gate.size(2) == 1),
-              "[gated_scan] log_gate: expected [", N, ", heads], [", N, ", heads, 1] or [", N,
-              ", heads, ", K, "], found ", gate.sizes());
-  const int64_t Hk = k.size(1), Hv = v.size(1), Hg = log_gate.size(1);
-  const int64_t Hs = state_heads == 0 ? std::max({Hk, Hv, Hg}) : state_heads;
+              "[gated_scan] log_gate: expected [", M, ", heads], [", M, " or 1, heads, 1] or [", M,
+              " or 1, heads, ", K, "], found ", gate.sizes());
+  if (is_fixed) log_gate = log_gate.expand({M, -1, -1});
+  const int64_t Hk = k.size(1), Hv = values.size(1), Hg = log_gate.size(1);
+  const int64_t Hs = options.state_heads == 0 ? std::max({Hk, Hv, Hg}) : options.state_heads;
   check_heads(q.size(1), Hk, Hv, Hg, Hs);
 
   const at::ScalarType dtype = accumulation_type(q.scalar_type());
+  v = values;
+  if (options.normalizer) {
+    v = at::cat({values.to(dtype), at::ones({M, Hv, 1}, values.options().dtype(dtype))}, 2);
+  }
+  const int64_t V = v.size(2);
   if (initial.has_value() && initial->defined()) {
     check_input("initial_state", *initial, q);
     check_shape(kOp, "initial_state", *initial, {segments.count(), Hs, K, V});

@@ -8,9 +8,13 @@ struct GatedScanArguments {
   /// Throws with name, expected and found for every argument that does not fit the others.
   GatedScanArguments(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                      const at::Tensor& log_gate, const Segments& segments,
-                     const std::optional<at::Tensor>& initial_state, int64_t state_heads);
+                     const std::optional<at::Tensor>& initial_state,
+                     const GatedScanOptions& options);
 
-  at::Tensor log_gate;  // [N, Hg, K or 1]
+  Segments segments, key_segments;  // N queries, M keys
+  at::Tensor v;         // [M, Hv, V]; with a normalizer in the recurrence's dtype, its last
+                        // column the ones
+  at::Tensor log_gate;  // [M, Hg, K or 1]; a view if the gate is the same for all tokens
   at::Tensor
       initial_state;  // [S, Hs, K, V] in the dtype of the recurrence; zeros if none was given
 };

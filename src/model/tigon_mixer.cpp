@@ -1,0 +1,150 @@
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "core/error.h"
+#include "model/key_value_ring.h"
+#include "model/recurrent_matrices.h"
+#include "ops/joint_attention/joint_attention.h"
+
+namespace tigon {
+namespace {
+
+// Of what is read from the attention input, times 1/√M: at one learning rate these weights then
+// move it as fast, whatever the model's width, as the other parameters move the feature maps.
+constexpr double kLogitScale = 16;
+
+class TigonState : public MixerState {
+ public:
+  TigonState(const HeadShape& shape, int64_t window_keys, int64_t slots, at::ScalarType dtype,
+             at::Device device)
+      : ring(shape, window_keys, /*sinks=*/0, slots, dtype, device),
+        matrices(slots, {shape.num_kv_heads, 2 * shape.head_dim, shape.head_dim + 1}, device),
+        layout_{.sinks = 0, .period = window_keys},
+        log_importance_(at::zeros({slots, window_keys, shape.num_kv_heads},
+                                  at::device(device).dtype(at::kFloat))) {}
+
+  std::vector<at::Tensor> tensors() const override {
+    std::vector<at::Tensor> all = ring.tensors();
+    all.push_back(log_importance_);
+    all.push_back(matrices.tensor());
+    return all;
+  }
+
+  void reset(int64_t slot) override {
+    const at::NoGradGuard no_grad;
+    ring.reset(slot);
+    log_importance_.select(0, slot).zero_();
+    matrices.reset(slot);
+  }
+
+  /// log_importance [N, Hkv] of the batch's keys → [M, Hkv] of all keys that its queries need; then
+  /// remembers the batch's.
+  at::Tensor read_and_remember(const MixerInput& input, const at::Tensor& log_importance) {
+    const at::Tensor seen = input.rings->reads(layout_).get(log_importance_, log_importance);
+    const at::NoGradGuard no_grad;
+    input.rings->writes(layout_).put(log_importance_, log_importance);
+    return seen;
+  }
+
+  KeyValueRing ring;
+  RecurrentMatrices matrices;  // [slots, Hkv, 2D, D+1]
+
+ private:
+  RingLayout layout_;          // of the ring
+  at::Tensor log_importance_;  // [slots, window_keys, Hkv] float32
+};
+
+class TigonMixer : public Mixer {
+ public:
+  TigonMixer(const HeadShape& shape, int64_t hidden_size, const TigonMixerOptions& options,
+             at::Device device)
+      : shape_(shape), options_(options), logit_scale_(kLogitScale / std::sqrt(hidden_size)) {
+    const int64_t H = shape.num_heads, L = shape.num_kv_heads, D = shape.head_dim;
+    const at::TensorOptions wide = at::device(device).dtype(at::kFloat);
+    maps_.w_q = at::eye(D, wide).repeat({H, 1, 1});
+    maps_.b_q = at::zeros({H, D}, wide);
+    maps_.w_k = at::eye(D, wide).repeat({L, 1, 1});
+    maps_.b_k = at::zeros({L, D}, wide);
+    maps_.log_tau = at::full({L, 2 * D}, std::log(options.decay_time), wide);
+    w_importance_ = at::zeros({hidden_size, L}, wide);
+    w_mix_ = at::zeros({hidden_size, H}, wide);
+    b_mix_ = at::zeros({H}, wide);
+  }
+
+  at::Tensor forward(const MixerInput& input, MixerState* base_state) const override {
+    const at::Tensor hidden = input.hidden.to(at::kFloat);
+    const at::Tensor log_importance = hidden.matmul(w_importance_ * logit_scale_);  // [N, Hkv]
+    const at::Tensor log_mix =
+        at::addmm(b_mix_, hidden, w_mix_, /*beta=*/1, logit_scale_);  // [N, H]
+    KeyValueRing::Seen seen{input.k, input.v, input.batch.positions, input.batch.segments};
+    if (base_state == nullptr) return run(input, seen, log_importance, log_mix, {}).out;
+    auto& state = static_cast<TigonState&>(*base_state);
+    seen = state.ring.read_and_remember(input);
+    const JointAttentionResult result =
+        run(input, seen, state.read_and_remember(input, log_importance), log_mix,
+            state.matrices.read(input));
+    state.matrices.write(input, result.state);
+    return result.out;
+  }
+
+  std::unique_ptr<MixerState> make_state(int64_t slots, at::ScalarType dtype,
+                                         at::Device device) const override {
+    return std::make_unique<TigonState>(shape_, options_.window_keys, slots, dtype, device);
+  }
+
+  std::string kind() const override { return "tigon"; }
+
+  std::string describe() const override {
+    return fmt::format("window of {} keys + linear recurrence under one denominator",
+                       options_.window_keys);
+  }
+
+  std::vector<std::pair<std::string, at::Tensor>> parameters() const override {
+    return {{"w_q", maps_.w_q}, {"b_q", maps_.b_q},         {"w_k", maps_.w_k},
+            {"b_k", maps_.b_k}, {"log_tau", maps_.log_tau}, {"w_importance", w_importance_},
+            {"w_mix", w_mix_},  {"b_mix", b_mix_}};
+  }
+
+  std::shared_ptr<const Mixer> without_recurrence() const override {
+    return make_window_mixer(shape_, {.window_keys = options_.window_keys});
+  }
+
+ private:
+  JointAttentionResult run(const MixerInput& input, const KeyValueRing::Seen& seen,
+                           const at::Tensor& log_importance, const at::Tensor& log_mix,
+                           const std::optional<at::Tensor>& initial_state) const {
+    return joint_attention({.q = input.q,
+                            .k = seen.k,
+                            .v = seen.v,
+                            .key_positions = seen.positions,
+                            .inverse_frequencies = input.rotary.inverse_frequencies,
+                            .log_importance = log_importance,
+                            .log_mix = log_mix},
+                           maps_, input.batch.segments, seen.segments,
+                           {.window_keys = options_.window_keys, .rope_scale = input.rotary.scale},
+                           initial_state);
+  }
+
+  HeadShape shape_;
+  TigonMixerOptions options_;
+  double logit_scale_;
+  JointAttentionParameters maps_;
+  at::Tensor w_importance_, w_mix_, b_mix_;  // [M, Hkv], [M, H], [H]
+};
+
+}  // namespace
+
+std::shared_ptr<const Mixer> make_tigon_mixer(const HeadShape& shape, int64_t hidden_size,
+                                              const TigonMixerOptions& options, at::Device device) {
+  if (options.window_keys < 1) {
+    fail("tigon mixer: expected window_keys ≥ 1, found {}", options.window_keys);
+  }
+  if (!(options.decay_time > 0)) {
+    fail("tigon mixer: expected decay_time > 0, found {}", options.decay_time);
+  }
+  return std::make_shared<TigonMixer>(shape, hidden_size, options, device);
+}
+
+}  // namespace tigon
