@@ -66,6 +66,19 @@ def test_rms_norm():
     compare(lambda x, w: ops.rms_norm(x, w, 1e-5), plain, inputs)
 
 
+def test_add_rms_norm():
+    def plain(x, residual, weight):
+        total = x + residual
+        return total, total * torch.rsqrt(total.pow(2).mean(-1, keepdim=True) + 1e-5) * weight
+
+    inputs = {
+        "x": normal(63, 65, seed=1),
+        "residual": normal(63, 65, seed=2),
+        "weight": normal(65, seed=3),
+    }
+    compare(lambda x, r, w: ops.add_rms_norm(x, r, w, 1e-5), plain, inputs)
+
+
 def test_swiglu():
     inputs = {"gate": normal(63, 65, seed=1), "up": normal(63, 65, seed=2)}
     compare(ops.swiglu, lambda gate, up: F.silu(gate) * up, inputs)
