@@ -82,6 +82,11 @@ def test_add_rms_norm():
 def test_swiglu():
     inputs = {"gate": normal(63, 65, seed=1), "up": normal(63, 65, seed=2)}
     compare(ops.swiglu, lambda gate, up: F.silu(gate) * up, inputs)
+    compare(
+        ops.swiglu_packed,
+        lambda both: F.silu(both[:, :33]) * both[:, 33:],
+        {"gate_up": normal(63, 66, seed=3)},
+    )
 
 
 def test_rope():
