@@ -141,7 +141,8 @@ def test_linear_cross_entropy():
     targets[::5] = -100
 
     def op(hidden, head):
-        loss, count = ops.linear_cross_entropy(hidden, head, targets)
+        loss, count, cross_entropy = ops.linear_cross_entropy(hidden, head, targets)
+        assert torch.equal(cross_entropy, loss) and not cross_entropy.requires_grad
         assert count.item() == (targets != -100).sum().item()
         assert not count.requires_grad
         return loss
@@ -152,6 +153,27 @@ def test_linear_cross_entropy():
     expected = F.cross_entropy(hidden @ head.T, targets, reduction="none")
     found = ops.token_negative_log_likelihood(hidden, head, targets)
     check_close("nll", found, expected, "kExactMath")
+
+
+def test_linear_cross_entropy_with_a_teacher():
+    targets = torch.arange(63) * 7 % 33
+    targets[::5] = -100
+    teacher = normal(63, 17, seed=3)
+
+    def op(hidden, head):
+        weights = {"target_weight": 0.5, "teacher_weight": 0.25}
+        return ops.linear_cross_entropy(
+            hidden, head, targets, teacher.to(hidden.dtype), **weights
+        )[0]
+
+    def plain(hidden, head):
+        logits = (hidden @ head.T)[targets != -100]
+        goal = (teacher @ head.detach().T).softmax(-1)[targets != -100]
+        return 0.5 * F.cross_entropy(logits, targets[targets != -100]) + 0.25 * F.cross_entropy(
+            logits, goal
+        )
+
+    compare(op, plain, {"hidden": normal(63, 17, seed=1), "head": normal(33, 17, seed=2)})
 
 
 # A ragged batch: the third segment is empty. 4 query heads share 2 key-value heads.
