@@ -125,6 +125,25 @@ def test_lora_linear():
     )
 
 
+def test_lora_linear_packed():
+    inputs = {
+        "x": normal(63, 17, seed=1),
+        "weight": normal(9, 17, seed=2),
+        "a_0": normal(2, 17, seed=3),
+        "a_1": normal(3, 17, seed=4),
+        "b_0": normal(5, 2, seed=5),
+        "b_1": normal(4, 3, seed=6),
+    }
+
+    def op(x, weight, a_0, a_1, b_0, b_1):
+        return tuple(ops.lora_linear_packed(x, weight, None, [a_0, a_1], [b_0, b_1], 0.5))
+
+    def plain(x, weight, a_0, a_1, b_0, b_1):
+        return x @ (weight[:5] + 0.5 * b_0 @ a_0).T, x @ (weight[5:] + 0.5 * b_1 @ a_1).T
+
+    compare(op, plain, inputs)
+
+
 def test_lora_linear_saves_only_what_a_frozen_weight_leaves():
     x, a, b = leaves(normal(63, 17, seed=1), normal(4, 17, seed=2), normal(33, 4, seed=3))
     weight, mask = normal(33, 17, seed=4), normal(63, 17, seed=5)
