@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include "ops/cross_entropy_definition.h"
 #include "support/allocations.h"
 #include "support/catch.h"
 #include "support/compare.h"
@@ -15,25 +16,13 @@ using namespace tigon::testing;
 
 namespace {
 
-// Every seventh target is ignored.
-at::Tensor random_targets(int64_t N, int64_t V) {
-  at::Tensor targets = (random_tensor({N}, 31).abs() * 1e6).to(at::kLong).remainder(V);
-  targets.slice(0, 3, N, 7).fill_(kIgnoredTarget);
-  return targets;
-}
-
-at::Tensor definition(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& targets) {
-  return at::cross_entropy_loss(at::linear(hidden, head), targets, {}, at::Reduction::Mean,
-                                kIgnoredTarget);
-}
-
 void check_against_definition(int64_t N, int64_t M, int64_t V, at::ScalarType type,
                               double tolerance) {
   INFO("N " << N << ", M " << M << ", V " << V);
   const at::Tensor targets = random_targets(N, V);
   const at::Tensor hidden = random_tensor({N, M}, 1, type).requires_grad_(true);
   const at::Tensor head = random_tensor({V, M}, 2, type).requires_grad_(true);
-  const at::Tensor expected = definition(hidden, head, targets) * 3;
+  const at::Tensor expected = cross_entropy_definition(hidden, head, targets) * 3;
   const auto plain = torch::autograd::grad({expected}, {hidden, head});
   const LinearCrossEntropyResult result = linear_cross_entropy(hidden, head, targets);
   const auto gradients = torch::autograd::grad({result.loss * 3}, {hidden, head});
@@ -70,18 +59,20 @@ TEST_CASE("linear_cross_entropy gradients", "[linear_cross_entropy]") {
   }
 }
 
-TEST_CASE("linear_cross_entropy chunks hold at most 64 MiB of float32 logits",
-          "[linear_cross_entropy]") {
-  for (const int64_t V : {1, 257, 32'000, 128'256, 50'000'000}) {
-    for (const int64_t N : {1, 63, 8192, 1'000'000}) {
-      INFO("N " << N << ", V " << V);
-      const int64_t chunk = cross_entropy_chunk_tokens(N, V);
-      CHECK(chunk >= 1);
-      CHECK(chunk <= N);
-      CHECK((chunk == 1 || chunk * V * 4 <= int64_t{64} << 20));
-      // No more chunks than the bound makes necessary.
-      const int64_t most = std::max<int64_t>((int64_t{64} << 20) / (4 * V), 1);
-      CHECK((N + chunk - 1) / chunk <= (N + most - 1) / most);
+TEST_CASE("linear_cross_entropy chunks hold at most what is asked", "[linear_cross_entropy]") {
+  for (const auto& [width, bytes] :
+       {std::pair<int64_t, int64_t>{4, kPlainLogitBytes}, {2, kKernelLogitBytes}}) {
+    for (const int64_t V : {1, 257, 32'000, 128'256, 500'000'000}) {
+      for (const int64_t N : {1, 63, 8192, 1'000'000}) {
+        INFO("N " << N << ", V " << V << ", bytes " << bytes);
+        const int64_t chunk = cross_entropy_chunk_tokens(N, V, width, bytes);
+        CHECK(chunk >= 1);
+        CHECK(chunk <= N);
+        CHECK((chunk == 1 || chunk * V * width <= bytes));
+        // No more chunks than the bound makes necessary.
+        const int64_t most = std::max<int64_t>(bytes / (width * V), 1);
+        CHECK((N + chunk - 1) / chunk <= (N + most - 1) / most);
+      }
     }
   }
   CHECK(cross_entropy_chunk_tokens(0, 32'000) == 1);
@@ -89,11 +80,13 @@ TEST_CASE("linear_cross_entropy chunks hold at most 64 MiB of float32 logits",
 
 TEST_CASE("linear_cross_entropy never allocates the logits of all tokens",
           "[linear_cross_entropy]") {
-  const int64_t N = 250, M = 4, V = 200'001;
-  const int64_t chunk_bytes = cross_entropy_chunk_tokens(N, V) * V * 4;
+  const int64_t bytes = test_device().is_cuda() ? kKernelLogitBytes : kPlainLogitBytes;
+  const int64_t M = 4, V = 200'001, N = 4 * bytes / (V * 4);
+  const int64_t chunk_bytes = cross_entropy_chunk_tokens(N, V, 4, bytes) * V * 4;
   REQUIRE(chunk_bytes * 3 < N * V * 4);
   const at::Tensor targets = random_targets(N, V);
   const at::Tensor hidden = random_tensor({N, M}, 1).requires_grad_(true);
+  const at::Tensor teacher = random_tensor({N, M}, 3);
   const at::Tensor head = random_tensor({V, M}, 2).requires_grad_(true);
   constexpr int64_t kRounding = int64_t{1} << 20;  // allocators round up
   // Once before: what the matrix library allocates on its first call is not the op's.
@@ -117,11 +110,23 @@ TEST_CASE("linear_cross_entropy never allocates the logits of all tokens",
     linear_cross_entropy(hidden, head.detach(), targets).loss.backward();
     CHECK(recorder.peak() <= chunk_bytes + 4 * kRounding);  // a frozen head pays nothing
   }
+  {
+    // Two chunks of logits in the same memory.
+    const int64_t pair_bytes = cross_entropy_chunk_tokens(N, V, 8, bytes) * V * 8;
+    REQUIRE(pair_bytes <= bytes);
+    const AllocationRecorder recorder;
+    linear_cross_entropy(hidden, head.detach(), targets, teacher, 0.5, 0.5).loss.backward();
+    CHECK(recorder.largest() <= pair_bytes / 2 + kRounding);
+    CHECK(recorder.peak() <= pair_bytes + 4 * kRounding);
+  }
 }
 
 TEST_CASE("linear_cross_entropy over several chunks", "[linear_cross_entropy]") {
   REQUIRE(cross_entropy_chunk_tokens(100, 200'000) == 50);
   check_against_definition(100, 4, 200'000, at::kDouble, kExactMath);
+  if (!test_device().is_cuda()) return;
+  REQUIRE(cross_entropy_chunk_tokens(400, 200'001, 4, kKernelLogitBytes) == 200);
+  check_against_definition(400, 4, 200'001, at::kFloat, kFloat32Op);
 }
 
 TEST_CASE("linear_cross_entropy with nothing to count", "[linear_cross_entropy]") {
@@ -140,13 +145,14 @@ TEST_CASE("linear_cross_entropy with nothing to count", "[linear_cross_entropy]"
 }
 
 TEST_CASE("linear_cross_entropy with extreme logits stays finite", "[linear_cross_entropy]") {
-  check_close("loss",
-              linear_cross_entropy(random_tensor({9, 3}, 1) * 1e4, random_tensor({7, 3}, 2) * 1e4,
-                                   random_targets(9, 7))
-                  .loss,
-              definition(random_tensor({9, 3}, 1, at::kDouble) * 1e4,
-                         random_tensor({7, 3}, 2, at::kDouble) * 1e4, random_targets(9, 7)),
-              kFloat32Op);
+  check_close(
+      "loss",
+      linear_cross_entropy(random_tensor({9, 3}, 1) * 1e4, random_tensor({7, 3}, 2) * 1e4,
+                           random_targets(9, 7))
+          .loss,
+      cross_entropy_definition(random_tensor({9, 3}, 1, at::kDouble) * 1e4,
+                               random_tensor({7, 3}, 2, at::kDouble) * 1e4, random_targets(9, 7)),
+      kFloat32Op);
 }
 
 TEST_CASE("linear_cross_entropy gives frozen inputs no gradient", "[linear_cross_entropy]") {
@@ -172,7 +178,8 @@ TEST_CASE("linear_cross_entropy takes non-contiguous input", "[linear_cross_entr
   REQUIRE(!targets.is_contiguous());
   const auto found =
       torch::autograd::grad({linear_cross_entropy(hidden, head, targets).loss}, {hidden, head});
-  const auto expected = torch::autograd::grad({definition(hidden, head, targets)}, {hidden, head});
+  const auto expected =
+      torch::autograd::grad({cross_entropy_definition(hidden, head, targets)}, {hidden, head});
   check_close("dhidden", found[0], expected[0], kFloat32Op);
   check_close("dhead", found[1], expected[1], kFloat32Op);
 }
@@ -187,8 +194,8 @@ TEST_CASE("linear_cross_entropy in bfloat16", "[linear_cross_entropy]") {
   const at::Tensor wide_hidden = leaf({65, 63}, 1, at::kDouble);
   const at::Tensor wide_head = leaf({127, 63}, 2, at::kDouble);
   const at::Tensor loss = linear_cross_entropy(hidden, head, targets).loss;
-  const at::Tensor plain = definition(hidden, head, targets);
-  const at::Tensor wide = definition(wide_hidden, wide_head, targets);
+  const at::Tensor plain = cross_entropy_definition(hidden, head, targets);
+  const at::Tensor wide = cross_entropy_definition(wide_hidden, wide_head, targets);
   CHECK(loss.scalar_type() == at::kFloat);
   check_low_precision("loss", loss.to(at::kBFloat16), plain, wide);
   const auto found = torch::autograd::grad({loss}, {hidden, head});
@@ -202,6 +209,12 @@ TEST_CASE("linear_cross_entropy in bfloat16", "[linear_cross_entropy]") {
       torch::autograd::grad({linear_cross_entropy(hidden, float_head, targets).loss}, {float_head});
   CHECK(mixed[0].scalar_type() == at::kFloat);
   check_bitwise("float32 head", mixed[0].to(at::kBFloat16), found[1]);
+}
+
+TEST_CASE("linear_cross_entropy of wide rows", "[linear_cross_entropy]") {
+  for (const int64_t V : {1025, 8192, 8209, 40'003}) {  // with whole vectors and without
+    check_against_definition(11, 24, V, at::kFloat, kFloat32Op);
+  }
 }
 
 TEST_CASE("token_negative_log_likelihood of every token", "[linear_cross_entropy]") {

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include "ops/op_run.h"
 #include "support/allocations.h"
 #include "support/catch.h"
 #include "support/compare.h"
@@ -174,6 +175,64 @@ TEST_CASE("lora_linear in bfloat16 with float32 adapters", "[lora_linear]") {
                         plain.differentiable()[i].second.grad().to(at::kBFloat16),
                         reference.differentiable()[i].second.grad());
   }
+}
+
+TEST_CASE("lora_linear_packed is its layers one by one", "[lora_linear]") {
+  // Three layers of 6, 4 and 5 outputs and ranks 2, 3 and 1.
+  const std::vector<std::string> names = {"x",   "weight", "bias", "a_0", "a_1",
+                                          "a_2", "b_0",    "b_1",  "b_2"};
+  for (const int64_t N : {1, 63, 65}) {
+    const at::Tensor mask = dropout_mask(N, 17, at::kDouble);
+    const std::vector<at::Tensor> inputs = {
+        random_tensor({N, 17}, 1, at::kDouble), random_tensor({15, 17}, 2, at::kDouble),
+        random_tensor({15}, 3, at::kDouble),    random_tensor({2, 17}, 4, at::kDouble),
+        random_tensor({3, 17}, 5, at::kDouble), random_tensor({1, 17}, 6, at::kDouble),
+        random_tensor({6, 2}, 7, at::kDouble),  random_tensor({4, 3}, 8, at::kDouble),
+        random_tensor({5, 1}, 9, at::kDouble)};
+    const OpFunction packed = [&](const std::vector<at::Tensor>& in) {
+      return lora_linear_packed(in[0], in[1], in[2], {in[3], in[4], in[5]}, {in[6], in[7], in[8]},
+                                kScale, mask.to(in[0].scalar_type()));
+    };
+    const OpFunction one_by_one = [&](const std::vector<at::Tensor>& in) {
+      const at::Tensor own_mask = mask.to(in[0].scalar_type());
+      std::vector<at::Tensor> outs;
+      int64_t first = 0;
+      for (size_t p = 0; p < 3; ++p) {
+        const int64_t count = in[6 + p].size(0);
+        outs.push_back(
+            at::linear(in[0], in[1].narrow(0, first, count), in[2].narrow(0, first, count)) +
+            at::linear(at::linear(in[0] * own_mask, in[3 + p]), in[6 + p]) * kScale);
+        first += count;
+      }
+      return outs;
+    };
+    const OpRun reference = run_op(one_by_one, inputs, at::kDouble);
+    const std::vector<std::string> outputs = {"out_0", "out_1", "out_2"};
+    check_runs(run_op(packed, inputs, at::kDouble), reference, outputs, names, kExactMath);
+    check_runs(run_op(packed, inputs, at::kFloat), reference, outputs, names, kFloat32Op);
+    check_low_precision_runs(packed, one_by_one, inputs, outputs, names);
+    check_frozen_inputs(packed, inputs, names);
+  }
+}
+
+TEST_CASE("lora_linear_packed refuses wrong input", "[lora_linear]") {
+  const at::Tensor x = random_tensor({3, 4}, 1), weight = random_tensor({7, 4}, 2);
+  const at::Tensor a = random_tensor({2, 4}, 3), b = random_tensor({5, 2}, 4);
+  const auto refused = [&](at::TensorList lora_a, at::TensorList lora_b, const std::string& text) {
+    check_refused([&] { lora_linear_packed(x, weight, {}, lora_a, lora_b, 1); },
+                  "[lora_linear_packed] " + text);
+  };
+  refused({}, {}, "lora_a: expected at least one matrix, found none");
+  refused({a, a}, {b}, "lora_b: expected 2 matrices, one for each of lora_a, found 1");
+  refused({a, a}, {b, b}, "weight: expected 10 rows, as many as lora_b has together, found 7");
+  refused({a, x}, {b, b}, "lora_b[1]: expected shape [any, 3], found [5, 2]");
+  refused({b, a}, {b, b}, "lora_a[0]: expected shape [any, 4], found [5, 2]");
+  refused({a, a.to(at::kDouble)}, {b, b}, "lora_a[1]: expected dtype Float, found Double");
+  refused({a, a}, {b, b.to(at::kDouble)}, "lora_b[1]: expected dtype Float, found Double");
+  refused({a, a.to(at::kMeta)}, {b, b},
+          "lora_a[1]: expected device " + x.device().str() + ", found meta");
+  refused({a, a}, {b, b.to(at::kMeta)},
+          "lora_b[1]: expected device " + x.device().str() + ", found meta");
 }
 
 TEST_CASE("lora_linear refuses wrong input", "[lora_linear]") {

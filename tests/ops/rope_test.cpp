@@ -3,6 +3,9 @@
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include <array>
+
+#include "ops/op_run.h"
 #include "support/catch.h"
 #include "support/compare.h"
 #include "support/gradcheck.h"
@@ -100,6 +103,62 @@ TEST_CASE("rope takes non-contiguous input", "[rope]") {
   const at::Tensor dout = random_tensor({63, 3, 8}, 7);
   check_close("dx", torch::autograd::grad({found}, {x}, {dout})[0],
               torch::autograd::grad({expected}, {copy}, {dout})[0], kFloat32Op);
+}
+
+TEST_CASE("rope of heads of whole vectors", "[rope]") {
+  for (const auto& [N, H, D] :
+       {std::array<int64_t, 3>{1, 1, 16}, {63, 3, 32}, {65, 5, 64}, {9, 8, 128}, {3, 2, 1024}}) {
+    INFO("N " << N << ", H " << H << ", D " << D);
+    const int64_t tokens = N, head_dim = D;
+    const OpFunction op = [=](const std::vector<at::Tensor>& in) {
+      return std::vector<at::Tensor>{
+          rope(in[0], token_positions(11, tokens), inverse_frequencies(head_dim), 1.25)};
+    };
+    const at::Tensor angles = token_positions(11, N).to(at::kDouble).unsqueeze(1) *
+                              inverse_frequencies(D).to(at::kDouble);
+    const OpFunction definition = [=](const std::vector<at::Tensor>& in) {
+      return std::vector<at::Tensor>{complex_rotation(in[0], angles, 1.25).to(in[0].scalar_type())};
+    };
+    const at::Tensor x = random_tensor({N, H, D}, 10, at::kDouble);
+    check_runs(run_op(op, {x}, at::kFloat), run_op(definition, {x}, at::kDouble), {"out"}, {"x"},
+               kFloat32Op);
+    check_low_precision_runs(op, definition, {x}, {"out"}, {"x"});
+    for (const at::ScalarType type : {at::kBFloat16, at::kFloat}) {
+      const at::Tensor leaf = x.to(type).requires_grad_(true);
+      CHECK(is_of_own_function(op({leaf})[0]) == test_device().is_cuda());
+    }
+  }
+}
+
+TEST_CASE("rope of heads that begin anywhere", "[rope]") {
+  // q inside [N, q | k | v], heads apart from each other, and a view that begins at odd bytes.
+  const at::Tensor wide = random_tensor({9, 3 * 64 + 40}, 11, at::kBFloat16);
+  const at::Tensor where = token_positions(0, 9), frequencies = inverse_frequencies(32);
+  for (const int64_t offset : {0, 1, 16}) {
+    const at::Tensor q = wide.narrow(1, offset, 3 * 64).unflatten(1, {3, 64}).narrow(2, 0, 32);
+    check_bitwise("view", rope(q, where, frequencies), rope(q.contiguous(), where, frequencies));
+  }
+  const at::Tensor heads_first = random_tensor({3, 9, 32}, 12, at::kBFloat16).transpose(0, 1);
+  check_bitwise("transposed", rope(heads_first, where, frequencies),
+                rope(heads_first.contiguous(), where, frequencies));
+}
+
+TEST_CASE("rope of more numbers than 32 bits count", "[rope]") {
+  check_large_offsets(
+      [](const std::vector<at::Tensor>& in) {
+        const at::Tensor x = in[0].unflatten(1, {32, 128});
+        const at::Tensor where = token_positions(0, 1).expand({x.size(0)});
+        return std::vector<at::Tensor>{rope(x, where, inverse_frequencies(128), 1.5)};
+      },
+      4096);
+}
+
+TEST_CASE("rope kernel refuses double backward", "[rope]") {
+  check_double_backward(
+      [](const std::vector<at::Tensor>& in) {
+        return std::vector<at::Tensor>{rope(in[0], token_positions(3, 5), inverse_frequencies(16))};
+      },
+      random_tensor({5, 2, 16}, 13), "rope");
 }
 
 TEST_CASE("rope of a frozen input records nothing", "[rope]") {

@@ -66,9 +66,27 @@ def test_rms_norm():
     compare(lambda x, w: ops.rms_norm(x, w, 1e-5), plain, inputs)
 
 
+def test_add_rms_norm():
+    def plain(x, residual, weight):
+        total = x + residual
+        return total, total * torch.rsqrt(total.pow(2).mean(-1, keepdim=True) + 1e-5) * weight
+
+    inputs = {
+        "x": normal(63, 65, seed=1),
+        "residual": normal(63, 65, seed=2),
+        "weight": normal(65, seed=3),
+    }
+    compare(lambda x, r, w: ops.add_rms_norm(x, r, w, 1e-5), plain, inputs)
+
+
 def test_swiglu():
     inputs = {"gate": normal(63, 65, seed=1), "up": normal(63, 65, seed=2)}
     compare(ops.swiglu, lambda gate, up: F.silu(gate) * up, inputs)
+    compare(
+        ops.swiglu_packed,
+        lambda both: F.silu(both[:, :33]) * both[:, 33:],
+        {"gate_up": normal(63, 66, seed=3)},
+    )
 
 
 def test_rope():
@@ -107,6 +125,25 @@ def test_lora_linear():
     )
 
 
+def test_lora_linear_packed():
+    inputs = {
+        "x": normal(63, 17, seed=1),
+        "weight": normal(9, 17, seed=2),
+        "a_0": normal(2, 17, seed=3),
+        "a_1": normal(3, 17, seed=4),
+        "b_0": normal(5, 2, seed=5),
+        "b_1": normal(4, 3, seed=6),
+    }
+
+    def op(x, weight, a_0, a_1, b_0, b_1):
+        return tuple(ops.lora_linear_packed(x, weight, None, [a_0, a_1], [b_0, b_1], 0.5))
+
+    def plain(x, weight, a_0, a_1, b_0, b_1):
+        return x @ (weight[:5] + 0.5 * b_0 @ a_0).T, x @ (weight[5:] + 0.5 * b_1 @ a_1).T
+
+    compare(op, plain, inputs)
+
+
 def test_lora_linear_saves_only_what_a_frozen_weight_leaves():
     x, a, b = leaves(normal(63, 17, seed=1), normal(4, 17, seed=2), normal(33, 4, seed=3))
     weight, mask = normal(33, 17, seed=4), normal(63, 17, seed=5)
@@ -123,7 +160,8 @@ def test_linear_cross_entropy():
     targets[::5] = -100
 
     def op(hidden, head):
-        loss, count = ops.linear_cross_entropy(hidden, head, targets)
+        loss, count, cross_entropy = ops.linear_cross_entropy(hidden, head, targets)
+        assert torch.equal(cross_entropy, loss) and not cross_entropy.requires_grad
         assert count.item() == (targets != -100).sum().item()
         assert not count.requires_grad
         return loss
@@ -134,6 +172,27 @@ def test_linear_cross_entropy():
     expected = F.cross_entropy(hidden @ head.T, targets, reduction="none")
     found = ops.token_negative_log_likelihood(hidden, head, targets)
     check_close("nll", found, expected, "kExactMath")
+
+
+def test_linear_cross_entropy_with_a_teacher():
+    targets = torch.arange(63) * 7 % 33
+    targets[::5] = -100
+    teacher = normal(63, 17, seed=3)
+
+    def op(hidden, head):
+        weights = {"target_weight": 0.5, "teacher_weight": 0.25}
+        return ops.linear_cross_entropy(
+            hidden, head, targets, teacher.to(hidden.dtype), **weights
+        )[0]
+
+    def plain(hidden, head):
+        logits = (hidden @ head.T)[targets != -100]
+        goal = (teacher @ head.detach().T).softmax(-1)[targets != -100]
+        return 0.5 * F.cross_entropy(logits, targets[targets != -100]) + 0.25 * F.cross_entropy(
+            logits, goal
+        )
+
+    compare(op, plain, {"hidden": normal(63, 17, seed=1), "head": normal(33, 17, seed=2)})
 
 
 # A ragged batch: the third segment is empty. 4 query heads share 2 key-value heads.

@@ -8,12 +8,12 @@
 #include <torch/library.h>
 
 #include "ops/checks.h"
+#include "ops/rope/rope_call.h"
 
 namespace tigon {
-namespace {
 
-at::Tensor rope_plain(const at::Tensor& x, const at::Tensor& positions,
-                      const at::Tensor& inverse_frequencies, double scale) {
+void check_rope(const at::Tensor& x, const at::Tensor& positions,
+                const at::Tensor& inverse_frequencies) {
   check_floating("rope", "x", x);
   check_shape("rope", "x", x, {kAnySize, kAnySize, kAnySize});
   TORCH_CHECK(x.size(2) % 2 == 0, "[rope] x: expected an even last dimension, found ", x.size(2));
@@ -23,7 +23,10 @@ at::Tensor rope_plain(const at::Tensor& x, const at::Tensor& positions,
   check_dtype("rope", "inverse_frequencies", inverse_frequencies, at::kFloat);
   check_shape("rope", "inverse_frequencies", inverse_frequencies, {x.size(2) / 2});
   check_device("rope", "inverse_frequencies", inverse_frequencies, x);
+}
 
+at::Tensor rope_plain(const at::Tensor& x, const at::Tensor& positions,
+                      const at::Tensor& inverse_frequencies, double scale) {
   const at::ScalarType type = accumulation_type(x.scalar_type());
   const at::Tensor angles =
       positions.to(type).unsqueeze(1) * inverse_frequencies.to(type);  // [N, D/2]
@@ -37,23 +40,29 @@ at::Tensor rope_plain(const at::Tensor& x, const at::Tensor& positions,
       .to(x.scalar_type());
 }
 
+namespace {
+
+at::Tensor rope_op(const at::Tensor& x, const at::Tensor& positions,
+                   const at::Tensor& inverse_frequencies, double scale) {
+  check_rope(x, positions, inverse_frequencies);
+  return rope_plain(x, positions, inverse_frequencies, scale);
+}
+
 }  // namespace
 
 at::Tensor rope(const at::Tensor& x, const at::Tensor& positions,
                 const at::Tensor& inverse_frequencies, double scale) {
   static const auto op =
-      c10::Dispatcher::singleton()
-          .findSchemaOrThrow("tigon::rope", "")
-          .typed<at::Tensor(const at::Tensor&, const at::Tensor&, const at::Tensor&, double)>();
+      c10::Dispatcher::singleton().findSchemaOrThrow("tigon::rope", "").typed<decltype(rope_op)>();
   return op.call(x, positions, inverse_frequencies, scale);
 }
-
-}  // namespace tigon
 
 TORCH_LIBRARY_FRAGMENT(tigon, m) {
   m.def("rope(Tensor x, Tensor positions, Tensor inverse_frequencies, float scale=1.0) -> Tensor");
 }
 
 TORCH_LIBRARY_IMPL(tigon, CompositeImplicitAutograd, m) {
-  m.impl("rope", tigon::rope_plain);
+  m.impl("rope", rope_op);
 }
+
+}  // namespace tigon

@@ -1,0 +1,27 @@
+#include "ops/kernel_arguments.h"
+
+#include <c10/util/Exception.h>
+
+namespace tigon {
+
+bool has_kernel_type(const at::Tensor& tensor) {
+  return tensor.scalar_type() == at::kFloat || tensor.scalar_type() == at::kBFloat16;
+}
+
+ElementType element_type(const at::Tensor& tensor) {
+  TORCH_INTERNAL_ASSERT(has_kernel_type(tensor));
+  return tensor.scalar_type() == at::kFloat ? ElementType::kFloat32 : ElementType::kBFloat16;
+}
+
+at::Tensor with_vector_rows(const at::Tensor& tensor) {
+  constexpr int64_t kBytes = 16;
+  const int64_t last = tensor.dim() - 1;
+  bool fits = tensor.stride(last) == 1 &&
+              reinterpret_cast<uintptr_t>(tensor.const_data_ptr()) % kBytes == 0;
+  for (int64_t d = 0; fits && d < last; ++d) {
+    fits = tensor.size(d) <= 1 || tensor.stride(d) * tensor.element_size() % kBytes == 0;
+  }
+  return fits ? tensor : tensor.clone(at::MemoryFormat::Contiguous);
+}
+
+}  // namespace tigon
