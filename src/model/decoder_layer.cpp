@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include "model/packed_linears.h"
 #include "ops/rms_norm/rms_norm.h"
 #include "ops/swiglu/swiglu.h"
 
@@ -23,26 +24,34 @@ at::Tensor DecoderLayer::forward(const at::Tensor& x, RingIndexes* rings, MixerS
   const auto head_norm = [&](const at::Tensor& heads, const at::Tensor& weight) {
     return weight.defined() ? norm(heads.flatten(0, 1), weight).view(heads.sizes()) : heads;
   };
-  const auto project = [&](const Linear& linear, const at::Tensor& input) {
-    return split_heads(apply(linear, input), head_dim);
-  };
 
   const at::Tensor attention_input = norm(x, weights.input_norm);
-  const MixerInput mixer_input{
-      .hidden = attention_input,
-      .q = head_norm(project(weights.q_proj, attention_input), weights.q_norm),
-      .k = head_norm(project(weights.k_proj, attention_input), weights.k_norm),
-      .v = project(weights.v_proj, attention_input),
-      .batch = context->batch,
-      .rotary = context->rotary,
-      .rings = rings};
+  const std::vector<at::Tensor> projected =
+      forward_together({&weights.q_proj, &weights.k_proj, &weights.v_proj}, attention_input,
+                       context->use_adapters, dropout_generator);
+  const MixerInput mixer_input{.hidden = attention_input,
+                               .q = head_norm(split_heads(projected[0], head_dim), weights.q_norm),
+                               .k = head_norm(split_heads(projected[1], head_dim), weights.k_norm),
+                               .v = split_heads(projected[2], head_dim),
+                               .batch = context->batch,
+                               .rotary = context->rotary,
+                               .rings = rings};
   const at::Tensor mixed = mixer->forward(mixer_input, state);
-  const at::Tensor middle = x + apply(weights.o_proj, mixed.flatten(1));
-
-  const at::Tensor mlp_input = norm(middle, weights.post_attention_norm);
-  const at::Tensor inner =
-      swiglu(apply(weights.gate_proj, mlp_input), apply(weights.up_proj, mlp_input));
+  const auto [middle, mlp_input] =
+      add_rms_norm(apply(weights.o_proj, mixed.flatten(1)), x,
+                   weights.post_attention_norm.to(x.scalar_type()), context->rms_norm_eps);
+  const at::Tensor inner = mlp_activation(mlp_input, dropout_generator);
   return middle + apply(weights.down_proj, inner);
+}
+
+at::Tensor DecoderLayer::mlp_activation(
+    const at::Tensor& x, const std::optional<at::Generator>& dropout_generator) const {
+  const Linear &gate = weights.gate_proj, &up = weights.up_proj;
+  const bool use_adapters = context->use_adapters;
+  const at::Tensor packed = forward_packed({&gate, &up}, x, use_adapters, dropout_generator);
+  if (packed.defined()) return swiglu_packed(packed);
+  return swiglu(gate.forward(x, use_adapters, dropout_generator),
+                up.forward(x, use_adapters, dropout_generator));
 }
 
 std::vector<at::Tensor> DecoderLayer::trainable_parameters() const {

@@ -31,6 +31,11 @@ struct DecoderLayer {
 
   /// Every tensor that the layer's output depends on and that requires a gradient.
   std::vector<at::Tensor> trainable_parameters() const;
+
+ private:
+  /// swiglu(gate_proj x, up_proj x): [N, M] → [N, F].
+  at::Tensor mlp_activation(const at::Tensor& x,
+                            const std::optional<at::Generator>& dropout_generator) const;
 };
 
 /// forward without a state that keeps only x for the backward pass and runs the layer again there,

@@ -9,6 +9,7 @@
 #include "core/random.h"
 #include "linearize/mixer_parameters.h"
 #include "model/device.h"
+#include "model/packed_linears.h"
 #include "train/data_rows.h"
 
 namespace tigon {
@@ -69,6 +70,7 @@ RunParts build_run_parts(RunConfig& config) {
   }
   parts.parameters = make_trainable(parts.loaded, config.train.trainable, config.lora,
                                     derive_seed(config.train.seed, "lora"));
+  if (!parts.loaded.model.device.is_cpu()) pack_linears(parts.loaded.model.weights);
   parts.table = count_parameters(parts.loaded, parts.parameters);
 
   open_data(config, *parts.tokenizer, parts.loaded.model.config.vocab_size, parts);

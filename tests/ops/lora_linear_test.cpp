@@ -191,7 +191,8 @@ TEST_CASE("lora_linear_packed is its layers one by one", "[lora_linear]") {
         random_tensor({5, 1}, 9, at::kDouble)};
     const OpFunction packed = [&](const std::vector<at::Tensor>& in) {
       return lora_linear_packed(in[0], in[1], in[2], {in[3], in[4], in[5]}, {in[6], in[7], in[8]},
-                                kScale, mask.to(in[0].scalar_type()));
+                                kScale, mask.to(in[0].scalar_type()))
+          .split_with_sizes({6, 4, 5}, 1);
     };
     const OpFunction one_by_one = [&](const std::vector<at::Tensor>& in) {
       const at::Tensor own_mask = mask.to(in[0].scalar_type());

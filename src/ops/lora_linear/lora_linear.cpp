@@ -9,7 +9,6 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
-#include <numeric>
 #include <string>
 
 #include "ops/checks.h"
@@ -139,15 +138,14 @@ at::Tensor lora_linear_plain(const at::Tensor& x, const at::Tensor& weight,
   return LoraLinear::apply(x, weight, lora_a, lora_b, bias, dropout_mask, scale);
 }
 
-// Checks what lora_linear cannot see of the lists. → the layers' numbers of outputs.
-std::vector<int64_t> check_packed(const at::Tensor& weight, at::TensorList lora_a,
-                                  at::TensorList lora_b) {
+// Checks what lora_linear cannot see of the lists.
+void check_packed(const at::Tensor& weight, at::TensorList lora_a, at::TensorList lora_b) {
   const char* op = "lora_linear_packed";
   TORCH_CHECK(!lora_a.empty(), "[", op, "] lora_a: expected at least one matrix, found none");
   TORCH_CHECK(lora_b.size() == lora_a.size(), "[", op, "] lora_b: expected ", lora_a.size(),
               " matrices, one for each of lora_a, found ", lora_b.size());
   check_shape(op, "weight", weight, {kAnySize, kAnySize});
-  std::vector<int64_t> outputs;
+  int64_t outputs = 0;
   for (size_t p = 0; p < lora_a.size(); ++p) {
     const std::string a = "lora_a[" + std::to_string(p) + "]";
     const std::string b = "lora_b[" + std::to_string(p) + "]";
@@ -157,23 +155,20 @@ std::vector<int64_t> check_packed(const at::Tensor& weight, at::TensorList lora_
     check_shape(op, b.c_str(), lora_b[p], {kAnySize, lora_a[p].size(0)});
     check_dtype(op, b.c_str(), lora_b[p], lora_b[0].scalar_type());
     check_device(op, b.c_str(), lora_b[p], weight);
-    outputs.push_back(lora_b[p].size(0));
+    outputs += lora_b[p].size(0);
   }
-  const int64_t sum = std::accumulate(outputs.begin(), outputs.end(), int64_t{0});
-  TORCH_CHECK(weight.size(0) == sum, "[", op, "] weight: expected ", sum,
+  TORCH_CHECK(weight.size(0) == outputs, "[", op, "] weight: expected ", outputs,
               " rows, as many as lora_b has together, found ", weight.size(0));
-  return outputs;
 }
 
 // The zeros between the blocks cost a product of ΣR columns instead of R, still far below the
 // weight's, and save the reads and writes of [N, ΣO] that a product for each layer would make.
-std::vector<at::Tensor> lora_linear_packed_plain(const at::Tensor& x, const at::Tensor& weight,
-                                                 const OptionalTensor& bias, at::TensorList lora_a,
-                                                 at::TensorList lora_b, double scale,
-                                                 const OptionalTensor& dropout_mask) {
-  const std::vector<int64_t> outputs = check_packed(weight, lora_a, lora_b);
-  return lora_linear(x, weight, bias, at::cat(lora_a), at::block_diag(lora_b), scale, dropout_mask)
-      .split_with_sizes(outputs, 1);
+at::Tensor lora_linear_packed_plain(const at::Tensor& x, const at::Tensor& weight,
+                                    const OptionalTensor& bias, at::TensorList lora_a,
+                                    at::TensorList lora_b, double scale,
+                                    const OptionalTensor& dropout_mask) {
+  check_packed(weight, lora_a, lora_b);
+  return lora_linear(x, weight, bias, at::cat(lora_a), at::block_diag(lora_b), scale, dropout_mask);
 }
 
 }  // namespace
@@ -187,10 +182,10 @@ at::Tensor lora_linear(const at::Tensor& x, const at::Tensor& weight, const Opti
   return op.call(x, weight, bias, lora_a, lora_b, scale, dropout_mask);
 }
 
-std::vector<at::Tensor> lora_linear_packed(const at::Tensor& x, const at::Tensor& weight,
-                                           const OptionalTensor& bias, at::TensorList lora_a,
-                                           at::TensorList lora_b, double scale,
-                                           const OptionalTensor& dropout_mask) {
+at::Tensor lora_linear_packed(const at::Tensor& x, const at::Tensor& weight,
+                              const OptionalTensor& bias, at::TensorList lora_a,
+                              at::TensorList lora_b, double scale,
+                              const OptionalTensor& dropout_mask) {
   static const auto op = c10::Dispatcher::singleton()
                              .findSchemaOrThrow("tigon::lora_linear_packed", "")
                              .typed<decltype(lora_linear_packed_plain)>();
@@ -205,7 +200,7 @@ TORCH_LIBRARY_FRAGMENT(tigon, m) {
       "float scale, Tensor? dropout_mask=None) -> Tensor");
   m.def(
       "lora_linear_packed(Tensor x, Tensor weight, Tensor? bias, Tensor[] lora_a, Tensor[] lora_b, "
-      "float scale, Tensor? dropout_mask=None) -> Tensor[]");
+      "float scale, Tensor? dropout_mask=None) -> Tensor");
 }
 
 TORCH_LIBRARY_IMPL(tigon, CompositeImplicitAutograd, m) {

@@ -3,7 +3,6 @@
 #include <ATen/core/Tensor.h>
 
 #include <optional>
-#include <vector>
 
 namespace tigon {
 
@@ -20,12 +19,12 @@ at::Tensor lora_linear(const at::Tensor& x, const at::Tensor& weight,
 /// Several such layers over one input (q, k and v; gate and up) in as few matrix products as one.
 /// Layer p has O_p outputs and rank R_p: weight [ΣO_p, I] and bias [ΣO_p] or none are the layers'
 /// own, one after the other; lora_a[p] [R_p, I], lora_b[p] [O_p, R_p], each list of one dtype;
-/// scale and dropout_mask are shared. → one [N, O_p] a layer, views of one [N, ΣO_p] tensor.
+/// scale and dropout_mask are shared. → [N, ΣO_p], the layers' outputs side by side.
 /// Gradients and what is kept are lora_linear's, with the A's below each other and the B's as the
 /// blocks of one matrix.
-std::vector<at::Tensor> lora_linear_packed(
-    const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
-    at::TensorList lora_a, at::TensorList lora_b, double scale,
-    const std::optional<at::Tensor>& dropout_mask = std::nullopt);
+at::Tensor lora_linear_packed(const at::Tensor& x, const at::Tensor& weight,
+                              const std::optional<at::Tensor>& bias, at::TensorList lora_a,
+                              at::TensorList lora_b, double scale,
+                              const std::optional<at::Tensor>& dropout_mask = std::nullopt);
 
 }  // namespace tigon
