@@ -40,7 +40,7 @@ StepRunner::StepRunner(const RunConfig& config, RunParts& parts)
 at::Tensor StepRunner::backward(const RowBatch& micro, double weight) {
   const Model& model = parts_.loaded.model;
   ForwardOptions options;
-  options.recompute_layers = config_.train.recompute_layers;
+  options.kept = config_.train.kept;
   if (config_.lora.dropout > 0) options.dropout_generator = generator_;
   const at::Tensor hidden = forward_hidden(model, parts_.loaded.stack, micro.batch, options);
   const at::Tensor head = model.weights.lm_head.to(hidden.scalar_type());
