@@ -11,6 +11,7 @@
 #include "model/device.h"
 #include "model/packed_linears.h"
 #include "train/data_rows.h"
+#include "train/micro_batch.h"
 
 namespace tigon {
 namespace {
@@ -74,6 +75,7 @@ RunParts build_run_parts(RunConfig& config) {
   parts.table = count_parameters(parts.loaded, parts.parameters);
 
   open_data(config, *parts.tokenizer, parts.loaded.model.config.vocab_size, parts);
+  choose_micro_batch(config, parts);
   return parts;
 }
 
