@@ -6,6 +6,7 @@
 #include "support/allocations.h"
 #include "support/catch.h"
 #include "support/tiny_model.h"
+#include "support/tolerance.h"
 
 using namespace tigon;
 using namespace tigon::testing;
