@@ -29,18 +29,24 @@ struct DecoderLayer {
   at::Tensor forward(const at::Tensor& x, RingIndexes* rings, MixerState* state,
                      const std::optional<at::Generator>& dropout_generator) const;
 
+  /// forward without a state that keeps only x for the backward pass and runs the layer again
+  /// there.
+  at::Tensor forward_recomputed(const at::Tensor& x,
+                                const std::optional<at::Generator>& dropout_generator) const;
+  /// The same for the MLP alone.
+  at::Tensor forward_with_mlp_recomputed(
+      const at::Tensor& x, const std::optional<at::Generator>& dropout_generator) const;
+
   /// Every tensor that the layer's output depends on and that requires a gradient.
   std::vector<at::Tensor> trainable_parameters() const;
 
  private:
-  /// swiglu(gate_proj x, up_proj x): [N, M] → [N, F].
-  at::Tensor mlp_activation(const at::Tensor& x,
-                            const std::optional<at::Generator>& dropout_generator) const;
+  /// q, k, v, the mixer and o_proj: [N, M] → [N, M], without the residual.
+  at::Tensor attention(const at::Tensor& x, RingIndexes* rings, MixerState* state,
+                       const std::optional<at::Generator>& dropout_generator) const;
+  /// The MLP of an input after its norm: [N, M] → [N, M], without the residual.
+  at::Tensor mlp(const at::Tensor& x, const std::optional<at::Generator>& dropout_generator) const;
+  at::Tensor norm(const at::Tensor& x, const at::Tensor& weight) const;
 };
-
-/// forward without a state that keeps only x for the backward pass and runs the layer again there,
-/// with the same dropout.
-at::Tensor forward_recomputed(const DecoderLayer& layer, const at::Tensor& x,
-                              const std::optional<at::Generator>& dropout_generator);
 
 }  // namespace tigon

@@ -11,21 +11,11 @@
 namespace tigon {
 namespace {
 
-void check_token_ids(const Batch& batch, int64_t vocab_size) {
-  const at::Tensor ids = batch.host_tokens.defined() ? batch.host_tokens : batch.tokens.cpu();
-  if (ids.numel() == 0) return;
-  const auto [lowest, highest] = ids.aminmax();
-  if (lowest.item<int64_t>() >= 0 && highest.item<int64_t>() < vocab_size) return;
-  const int64_t position = at::logical_or(ids < 0, ids >= vocab_size).nonzero()[0].item<int64_t>();
-  fail("token {} of the batch: expected an id from 0 to {} (vocabulary of {}), found {}", position,
-       vocab_size - 1, vocab_size, ids[position].item<int64_t>());
-}
-
 void check_fits(const Model& model, const MixerStack& stack, const Batch& batch,
                 const ForwardOptions& options) {
   TORCH_INTERNAL_ASSERT(stack.size() == model.weights.layers.size(), "a stack of ", stack.size(),
                         " mixers over ", model.weights.layers.size(), " layers");
-  TORCH_INTERNAL_ASSERT(options.state == nullptr || !options.recompute_layers,
+  TORCH_INTERNAL_ASSERT(options.state == nullptr || options.kept == Kept::kEverything,
                         "layers cannot be run again over a state that has moved on");
   if (options.state != nullptr) options.state->check(batch);
   check_token_ids(batch, model.config.vocab_size);
@@ -44,6 +34,16 @@ Rotary rotary_of(const Model& model, const Batch& batch) {
 
 }  // namespace
 
+void check_token_ids(const Batch& batch, int64_t vocab_size) {
+  const at::Tensor ids = batch.host_tokens.defined() ? batch.host_tokens : batch.tokens.cpu();
+  if (ids.numel() == 0) return;
+  const auto [lowest, highest] = ids.aminmax();
+  if (lowest.item<int64_t>() >= 0 && highest.item<int64_t>() < vocab_size) return;
+  const int64_t position = at::logical_or(ids < 0, ids >= vocab_size).nonzero()[0].item<int64_t>();
+  fail("token {} of the batch: expected an id from 0 to {} (vocabulary of {}), found {}", position,
+       vocab_size - 1, vocab_size, ids[position].item<int64_t>());
+}
+
 at::Tensor forward_hidden(const Model& model, const MixerStack& stack, const Batch& batch,
                           const ForwardOptions& options) {
   check_fits(model, stack, batch, options);
@@ -55,7 +55,7 @@ at::Tensor forward_hidden(const Model& model, const MixerStack& stack, const Bat
       .use_adapters = options.use_adapters,
   });
   RingIndexes rings(context->batch);
-  const bool recompute = options.recompute_layers && at::GradMode::is_enabled();
+  const Kept kept = at::GradMode::is_enabled() ? options.kept : Kept::kEverything;
 
   at::Tensor x = at::embedding(model.weights.embed_tokens, batch.tokens).to(model.compute_dtype);
   for (size_t i = 0; i < stack.size(); ++i) {
@@ -63,8 +63,10 @@ at::Tensor forward_hidden(const Model& model, const MixerStack& stack, const Bat
         context,
         options.load_layer ? options.load_layer(static_cast<int64_t>(i)) : model.weights.layers[i],
         stack[i]};
-    if (recompute) {
-      x = forward_recomputed(layer, x, options.dropout_generator);
+    if (kept == Kept::kLayerInputs) {
+      x = layer.forward_recomputed(x, options.dropout_generator);
+    } else if (kept == Kept::kAllButMlp) {
+      x = layer.forward_with_mlp_recomputed(x, options.dropout_generator);
     } else if (options.state != nullptr) {
       x = layer.forward(x, &rings, &options.state->layer(static_cast<int64_t>(i)),
                         options.dropout_generator);

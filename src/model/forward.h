@@ -20,21 +20,31 @@ struct Model {
   at::Device device = at::kCPU;
 };
 
+/// What a forward pass keeps of each layer for the backward pass; gradients are the same, bit for
+/// bit. The more is made again, the less memory and the slower.
+enum class Kept {
+  kEverything,
+  kAllButMlp,    // the MLP, the larger part of the bytes, is run again: about a third more time
+  kLayerInputs,  // the whole layer is: one more forward pass
+};
+
 struct ForwardOptions {
   bool use_adapters = true;
   ModelState* state = nullptr;
   // Given while training with dropout.
   std::optional<at::Generator> dropout_generator = std::nullopt;
-  // Keep only layer inputs for the backward pass and run each layer again there: the same
-  // gradients, bit for bit. Not together with a state.
-  bool recompute_layers = false;
+  Kept kept = Kept::kEverything;  // no less together with a state
   // Where the weights of layer i come from if the model does not hold them; asked once a pass, in
   // order, and let go before the next.
   std::function<LayerWeights(int64_t layer)> load_layer = {};
 };
 
-/// The hidden states after the final norm, [N, M] in compute_dtype. A token id outside the
-/// vocabulary throws Error naming its position; ids are checked on the host. With a state, the
+/// Throws Error naming the position of a token id outside the vocabulary; ids are looked at on the
+/// host.
+void check_token_ids(const Batch& batch, int64_t vocab_size);
+
+/// The hidden states after the final norm, [N, M] in compute_dtype. Token ids are
+/// checked. With a state, the
 /// batch must have been made for it, and the state moves on.
 at::Tensor forward_hidden(const Model& model, const MixerStack& stack, const Batch& batch,
                           const ForwardOptions& options = {});

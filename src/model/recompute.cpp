@@ -1,8 +1,7 @@
-// Activation checkpointing: a layer as one node of the autograd graph.
+#include "model/recompute.h"
+
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
-
-#include "model/decoder_layer.h"
 
 namespace tigon {
 namespace {
@@ -10,32 +9,32 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-/// A layer and the state its dropout generator had before it, carried by the graph.
-struct LayerRun : torch::CustomClassHolder {
-  LayerRun(DecoderLayer layer_to_run, const std::optional<at::Generator>& dropout_generator)
-      : layer(std::move(layer_to_run)) {
+/// A part and the state its dropout generator had before it, carried by the graph.
+struct PartRun : torch::CustomClassHolder {
+  PartRun(RecomputedPart part_to_run, const std::optional<at::Generator>& dropout_generator)
+      : part(std::move(part_to_run)) {
     if (dropout_generator) generator_before = dropout_generator->clone();
   }
-  DecoderLayer layer;
+  RecomputedPart part;
   std::optional<at::Generator> generator_before;
 };
 
-class RecomputedLayer : public torch::autograd::Function<RecomputedLayer> {
+class RecomputedNode : public torch::autograd::Function<RecomputedNode> {
  public:
   /// The parameters are inputs of the node so that their gradients leave through it.
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x,
-                            at::TensorList parameters, const c10::intrusive_ptr<LayerRun>& run,
+                            at::TensorList parameters, const c10::intrusive_ptr<PartRun>& run,
                             const std::optional<at::Generator>& dropout_generator) {
     variable_list saved = {x};
     saved.insert(saved.end(), parameters.begin(), parameters.end());
     context->save_for_backward(saved);
     context->saved_data["run"] = c10::IValue::make_capsule(run);
-    return run->layer.forward(x, nullptr, nullptr, dropout_generator);
+    return run->part(x, dropout_generator);
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
     const auto capsule = context->saved_data["run"].toCapsule();
-    const LayerRun& run = *static_cast<const LayerRun*>(capsule.get());
+    const PartRun& run = *static_cast<const PartRun*>(capsule.get());
     variable_list inputs = context->get_saved_variables();
     inputs[0] = inputs[0].detach().requires_grad_(context->needs_input_grad(0));
 
@@ -46,7 +45,7 @@ class RecomputedLayer : public torch::autograd::Function<RecomputedLayer> {
     std::optional<at::Generator> generator;
     if (run.generator_before) generator = run.generator_before->clone();
     const at::AutoGradMode enable_grad(true);
-    const at::Tensor out = run.layer.forward(inputs[0], nullptr, nullptr, generator);
+    const at::Tensor out = run.part(inputs[0], generator);
     const variable_list found =
         torch::autograd::grad({out}, wanted, gradients, /*retain_graph=*/std::nullopt,
                               /*create_graph=*/false, /*allow_unused=*/true);
@@ -61,13 +60,13 @@ class RecomputedLayer : public torch::autograd::Function<RecomputedLayer> {
 
 }  // namespace
 
-at::Tensor forward_recomputed(const DecoderLayer& layer, const at::Tensor& x,
-                              const std::optional<at::Generator>& dropout_generator) {
-  const std::vector<at::Tensor> parameters = layer.trainable_parameters();
+at::Tensor recomputed(const RecomputedPart& part, const at::Tensor& x,
+                      const std::vector<at::Tensor>& parameters,
+                      const std::optional<at::Generator>& dropout_generator) {
   // Torch looks for inputs inside a TensorList, and passes over those of a vector.
-  return RecomputedLayer::apply(x, at::TensorList(parameters),
-                                c10::make_intrusive<LayerRun>(layer, dropout_generator),
-                                dropout_generator);
+  return RecomputedNode::apply(x, at::TensorList(parameters),
+                               c10::make_intrusive<PartRun>(part, dropout_generator),
+                               dropout_generator);
 }
 
 }  // namespace tigon

@@ -5,12 +5,14 @@
 namespace tigon {
 
 bool has_kernel_type(const at::Tensor& tensor) {
-  return tensor.scalar_type() == at::kFloat || tensor.scalar_type() == at::kBFloat16;
+  const at::ScalarType type = tensor.scalar_type();
+  return type == at::kFloat || type == at::kBFloat16 || type == at::kHalf;
 }
 
 ElementType element_type(const at::Tensor& tensor) {
   TORCH_INTERNAL_ASSERT(has_kernel_type(tensor));
-  return tensor.scalar_type() == at::kFloat ? ElementType::kFloat32 : ElementType::kBFloat16;
+  if (tensor.scalar_type() == at::kFloat) return ElementType::kFloat32;
+  return tensor.scalar_type() == at::kHalf ? ElementType::kFloat16 : ElementType::kBFloat16;
 }
 
 at::Tensor with_vector_rows(const at::Tensor& tensor) {

@@ -6,7 +6,7 @@
 
 namespace tigon {
 
-/// Whether the kernels are compiled for the tensor's dtype: float32 and bfloat16.
+/// Whether the kernels are compiled for the tensor's dtype: float32, bfloat16 and float16.
 bool has_kernel_type(const at::Tensor& tensor);
 /// That dtype; any other is our own error.
 ElementType element_type(const at::Tensor& tensor);

@@ -23,6 +23,13 @@ void check_divides(ConfigReader& reader, const std::string& key, int64_t part, i
   }
 }
 
+Kept read_memory(ConfigReader& reader) {
+  const std::string memory =
+      reader.choice("memory", {"speed", "balanced", "smallest"}, std::string("speed"));
+  if (memory == "smallest") return Kept::kLayerInputs;
+  return memory == "balanced" ? Kept::kAllButMlp : Kept::kEverything;
+}
+
 ModelConfig read_random_model(ConfigReader& reader) {
   ModelConfig model;
   model.model_type = "llama";
@@ -149,7 +156,7 @@ void read_train(ConfigReader reader, RunConfig& config) {
   train.early_stop_patience =
       reader.integer("early_stop_patience", train.early_stop_patience, at_least(0));
   train.checkpoint_every = reader.integer("checkpoint_every", train.checkpoint_every, at_least(0));
-  train.recompute_layers = reader.flag("recompute_layers", train.recompute_layers);
+  train.kept = read_memory(reader);
   const auto needs_validation = [&](const std::string& key, bool is_used) {
     if (!is_used) return;
     if (!config.has_validation()) {

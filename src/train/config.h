@@ -10,6 +10,7 @@
 #include "io/model_config.h"
 #include "linearize/plan.h"
 #include "lora/lora.h"
+#include "model/forward.h"
 
 namespace tigon {
 
@@ -47,7 +48,7 @@ struct TrainOptions {
   int64_t validation_rows = 64;
   int64_t early_stop_patience = 0;  // validations without improvement; 0: never
   int64_t checkpoint_every = 0;     // steps; these are all kept; 0: only best and last
-  bool recompute_layers = false;    // less memory, one more forward pass
+  Kept kept = Kept::kEverything;    // `memory:` speed | balanced | smallest
   uint64_t seed = 0;                // `seed:` at the top of the file
 };
 

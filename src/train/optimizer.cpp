@@ -14,9 +14,17 @@ AdamW::AdamW(const std::vector<Parameter>& parameters, const OptimizerOptions& o
     exp_avg_sqs_.push_back(at::zeros_like(tensors_.back()));
   }
   step_ = at::zeros({}, tensors_[0].options());
+  // The GPU's fused update reads a float32, the CPU's a number of any kind.
+  const at::Device device = step_.device();
+  rate_ =
+      at::full({}, options.lr, step_.options().dtype(device.is_cpu() ? at::kDouble : at::kFloat));
 }
 
-at::Tensor AdamW::step(double lr) {
+void AdamW::set_rate(double lr) {
+  rate_.fill_(lr);
+}
+
+at::Tensor AdamW::step() {
   at::NoGradGuard no_grad;
   std::vector<at::Tensor> gradients;
   for (const Parameter& parameter : parameters_) gradients.push_back(parameter.tensor.grad());
@@ -26,7 +34,7 @@ at::Tensor AdamW::step(double lr) {
   }
   step_.add_(1);
   const std::vector<at::Tensor> steps(tensors_.size(), step_);
-  at::_fused_adamw_(tensors_, gradients, exp_avgs_, exp_avg_sqs_, {}, steps, lr, options_.beta1,
+  at::_fused_adamw_(tensors_, gradients, exp_avgs_, exp_avg_sqs_, {}, steps, rate_, options_.beta1,
                     options_.beta2, options_.weight_decay, options_.eps, /*amsgrad=*/false,
                     /*maximize=*/false);
   return norm;

@@ -15,9 +15,11 @@ class AdamW {
  public:
   AdamW(const std::vector<Parameter>& parameters, const OptimizerOptions& options);
 
+  /// The rate of the steps that follow.
+  void set_rate(double lr);
   /// Clips the gradients to clip_norm over all tensors (0: not) and updates the parameters; returns
   /// the norm before clipping, a scalar on the parameters' device. Nothing waits for the device.
-  at::Tensor step(double lr);
+  at::Tensor step();
   /// Frees the gradients.
   void zero_grad();
 
@@ -35,6 +37,7 @@ class AdamW {
   OptimizerOptions options_;
   std::vector<at::Tensor> tensors_, exp_avgs_, exp_avg_sqs_;
   at::Tensor step_;  // one float32 scalar shared by all tensors
+  at::Tensor rate_;  // scalar on the parameters' device, where recorded steps find it
 };
 
 }  // namespace tigon

@@ -6,12 +6,16 @@
 #include "core/random.h"
 #include "model/tensor_io.h"
 #include "ops/linear_cross_entropy/linear_cross_entropy.h"
-#include "train/host_copy.h"
 
 namespace tigon {
 namespace {
 
 constexpr const char* kGenerator = "generator";
+
+/// Dropout draws new numbers every step, and the gradient of an embedding is sized by its tokens.
+bool may_record(const RunConfig& config) {
+  return config.lora.dropout == 0 && config.train.trainable != "all";
+}
 
 at::Generator make_generator(const at::Device& device, uint64_t seed) {
   at::Generator generator = at::globalContext().defaultGenerator(device).clone();
@@ -27,20 +31,16 @@ StepRunner::StepRunner(const RunConfig& config, RunParts& parts)
       optimizer_(parts.parameters, config.train.optimizer),
       loader_(*parts.train_rows, config.train.batch_rows),
       generator_(
-          make_generator(parts.loaded.model.device, derive_seed(config.train.seed, "dropout"))) {}
-
-RowBatch StepRunner::next_micro_batch() {
-  RowBatch micro = make_row_batch(loader_.next(), at::kCPU);
-  const at::Device device = parts_.loaded.model.device;
-  micro.targets = upload(micro.targets, device);
-  micro.batch = upload(micro.batch, device);
-  return micro;
-}
+          make_generator(parts.loaded.model.device, derive_seed(config.train.seed, "dropout"))),
+      recorded_(
+          parts.loaded.model.device,
+          [this](const std::vector<RowBatch>& micros) { return forward_backward_update(micros); },
+          may_record(config)) {}
 
 at::Tensor StepRunner::backward(const RowBatch& micro, double weight) {
   const Model& model = parts_.loaded.model;
   ForwardOptions options;
-  options.recompute_layers = config_.train.recompute_layers;
+  options.kept = config_.train.kept;
   if (config_.lora.dropout > 0) options.dropout_generator = generator_;
   const at::Tensor hidden = forward_hidden(model, parts_.loaded.stack, micro.batch, options);
   const at::Tensor head = model.weights.lm_head.to(hidden.scalar_type());
@@ -49,15 +49,9 @@ at::Tensor StepRunner::backward(const RowBatch& micro, double weight) {
   return loss.detach();
 }
 
-std::vector<at::Tensor> StepRunner::step(double lr) {
-  std::vector<RowBatch> micros;
+std::vector<at::Tensor> StepRunner::forward_backward_update(const std::vector<RowBatch>& micros) {
   int64_t num_targets = 0;
-  for (int64_t i = 0; i < config_.train.accumulate; ++i) {
-    micros.push_back(next_micro_batch());
-    num_targets += micros.back().num_targets;
-  }
-  if (num_targets == 0)
-    fail("data: a step's rows hold nothing to predict: no token that counts has a predecessor");
+  for (const RowBatch& micro : micros) num_targets += micro.num_targets;
   optimizer_.zero_grad();
   at::Tensor loss;
   for (const RowBatch& micro : micros) {
@@ -71,7 +65,21 @@ std::vector<at::Tensor> StepRunner::step(double lr) {
     check_gradients_reach(parts_.parameters);
     has_checked_gradients_ = true;
   }
-  return {loss, optimizer_.step(lr)};
+  return {loss, optimizer_.step()};
+}
+
+std::vector<at::Tensor> StepRunner::step(double lr) {
+  std::vector<RowBatch> micros;
+  int64_t num_targets = 0;
+  for (int64_t i = 0; i < config_.train.accumulate; ++i) {
+    micros.push_back(make_row_batch(loader_.next(), at::kCPU));
+    check_token_ids(micros.back().batch, parts_.loaded.model.config.vocab_size);
+    num_targets += micros.back().num_targets;
+  }
+  if (num_targets == 0)
+    fail("data: a step's rows hold nothing to predict: no token that counts has a predecessor");
+  optimizer_.set_rate(lr);
+  return recorded_.run(micros);
 }
 
 void StepRunner::save(const std::filesystem::path& file) const {

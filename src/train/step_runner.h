@@ -5,6 +5,7 @@
 #include "data/loader.h"
 #include "eval/row_batch.h"
 #include "train/optimizer.h"
+#include "train/recorded_step.h"
 #include "train/run_parts.h"
 
 namespace tigon {
@@ -12,6 +13,8 @@ namespace tigon {
 class StepRunner {
  public:
   StepRunner(const RunConfig& config, RunParts& parts);
+  StepRunner(const StepRunner&) = delete;  // recorded steps refer to it
+  StepRunner& operator=(const StepRunner&) = delete;
 
   /// Forward, backward and update on the next rows; → {loss, gradient norm} on the device. The loss
   /// is the mean over all predictions of the step, however they fall into micro-batches. Nothing
@@ -27,7 +30,8 @@ class StepRunner {
   int64_t optimizer_bytes() const { return optimizer_.bytes(); }
 
  private:
-  RowBatch next_micro_batch();
+  /// A step on micro-batches on the device, at the optimizer's rate.
+  std::vector<at::Tensor> forward_backward_update(const std::vector<RowBatch>& micros);
   /// Adds weight · gradient of the micro-batch's mean loss; → weight · loss.
   at::Tensor backward(const RowBatch& micro, double weight);
 
@@ -37,6 +41,7 @@ class StepRunner {
   Loader loader_;
   at::Generator generator_;  // of dropout, on the run's device
   bool has_checked_gradients_ = false;
+  RecordedStep recorded_;
 };
 
 }  // namespace tigon

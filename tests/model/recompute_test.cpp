@@ -35,7 +35,7 @@ Model trainable_model(Trained trained) {
 }
 
 /// Loss and the gradient of everything that requires one.
-Gradients gradients(const Model& model, const MixerStack& stack, bool recompute_layers) {
+Gradients gradients(const Model& model, const MixerStack& stack, Kept kept) {
   std::vector<at::Tensor> inputs;
   Gradients result;
   visit_parameters(model.weights, [&](const std::string& name, const at::Tensor& parameter) {
@@ -59,8 +59,8 @@ Gradients gradients(const Model& model, const MixerStack& stack, bool recompute_
   generator.set_current_seed(5);
   const Batch batch =
       make_batch({random_tokens(40, 97, 1), random_tokens(23, 97, 2)}, model.device);
-  const at::Tensor hidden = forward_hidden(
-      model, stack, batch, {.dropout_generator = generator, .recompute_layers = recompute_layers});
+  const at::Tensor hidden =
+      forward_hidden(model, stack, batch, {.dropout_generator = generator, .kept = kept});
   const at::Tensor loss =
       linear_cross_entropy(hidden, model.weights.lm_head, next_token_targets(batch)).loss;
   const std::vector<at::Tensor> found = torch::autograd::grad({loss}, inputs);
@@ -70,6 +70,8 @@ Gradients gradients(const Model& model, const MixerStack& stack, bool recompute_
 }
 
 }  // namespace
+
+const auto kRecomputing = {Kept::kAllButMlp, Kept::kLayerInputs};
 
 TEST_CASE("Recomputed layers give the same loss and gradients, bit for bit") {
   for (const Trained trained : {Trained::kEverything, Trained::kAdapters}) {
@@ -83,13 +85,15 @@ TEST_CASE("Recomputed layers give the same loss and gradients, bit for bit") {
          {MixerStack(3, make_softmax_mixer(shape)),
           MixerStack(3, make_liger_gla_mixer(shape, {.window_keys = 16})), tigon}) {
       INFO(stack.front()->describe());
-      const Gradients expected = gradients(model, stack, false);
-      const Gradients found = gradients(model, stack, true);
-      REQUIRE(found.size() == expected.size());
-      for (size_t i = 0; i < expected.size(); ++i) {
-        const auto& [name, gradient] = expected[i];
-        check_bitwise(name, found[i].second, gradient);
-        CHECK(gradient.abs().max().item<double>() > 0);
+      const Gradients expected = gradients(model, stack, Kept::kEverything);
+      for (const Kept kept : kRecomputing) {
+        const Gradients found = gradients(model, stack, kept);
+        REQUIRE(found.size() == expected.size());
+        for (size_t i = 0; i < expected.size(); ++i) {
+          const auto& [name, gradient] = expected[i];
+          check_bitwise(name, found[i].second, gradient);
+          CHECK(gradient.abs().max().item<double>() > 0);
+        }
       }
     }
   }
@@ -99,12 +103,12 @@ TEST_CASE("Recomputed gradients add up in .grad over two backward passes") {
   const Model model = trainable_model(Trained::kAdapters);
   const MixerStack stack = make_teacher_stack(model.config);
   const Batch batch = make_batch({random_tokens(30, 97, 1)}, model.device);
-  const auto backward = [&] {
-    forward_hidden(model, stack, batch, {.recompute_layers = true}).square().sum().backward();
+  const auto backward = [&](Kept kept) {
+    forward_hidden(model, stack, batch, {.kept = kept}).square().sum().backward();
     return model.weights.layers[0].q_proj.adapter->b.grad().clone();
   };
-  const at::Tensor once = backward();
-  check_bitwise("gradient", backward(), once * 2);
+  const at::Tensor once = backward(Kept::kAllButMlp);
+  check_bitwise("gradient", backward(Kept::kLayerInputs), once * 2);
 }
 
 TEST_CASE("Without adapters nothing of them is trained") {
@@ -119,11 +123,11 @@ TEST_CASE("Recomputing layers keeps fewer bytes until the backward pass") {
   const Model model = trainable_model(Trained::kAdapters);
   const MixerStack stack = make_teacher_stack(model.config);
   const Batch batch = make_batch({random_tokens(200, 97, 1)}, model.device);
-  const auto kept = [&](bool recompute_layers) {
+  const auto bytes = [&](Kept kept) {
     const AllocationRecorder recorder;
-    const at::Tensor hidden =
-        forward_hidden(model, stack, batch, {.recompute_layers = recompute_layers});
+    const at::Tensor hidden = forward_hidden(model, stack, batch, {.kept = kept});
     return recorder.alive();
   };
-  CHECK(kept(true) * 3 < kept(false));
+  CHECK(bytes(Kept::kLayerInputs) * 3 < bytes(Kept::kEverything));
+  CHECK(bytes(Kept::kAllButMlp) * 5 < bytes(Kept::kEverything) * 4);
 }

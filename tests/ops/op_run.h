@@ -98,23 +98,26 @@ inline void check_runs(const OpRun& found, const OpRun& expected,
   }
 }
 
-/// Judges `op` in bfloat16 by `definition` in bfloat16, both against the definition in float64:
-/// every output and every gradient by name.
+/// Judges `op` in bfloat16 and in float16 by `definition` in the same, both against the definition
+/// in float64: every output and every gradient by name.
 inline void check_low_precision_runs(const OpFunction& op, const OpFunction& definition,
                                      const std::vector<at::Tensor>& inputs,
                                      const std::vector<std::string>& outputs,
                                      const std::vector<std::string>& names) {
-  std::vector<at::Tensor> rounded;
-  for (const at::Tensor& input : inputs) rounded.push_back(rounded_to_bf16(input));
-  const OpRun found = run_op(op, rounded, at::kBFloat16);
-  const OpRun plain = run_op(definition, rounded, at::kBFloat16);
-  const OpRun reference = run_op(definition, rounded, at::kDouble);
-  for (size_t i = 0; i < outputs.size(); ++i) {
-    check_low_precision(outputs[i], found.outputs[i], plain.outputs[i], reference.outputs[i]);
-  }
-  for (size_t i = 0; i < names.size(); ++i) {
-    check_low_precision("d" + names[i], found.gradients[i], plain.gradients[i],
-                        reference.gradients[i]);
+  for (const at::ScalarType type : {at::kBFloat16, at::kHalf}) {
+    INFO("dtype " << c10::toString(type));
+    std::vector<at::Tensor> rounded;
+    for (const at::Tensor& input : inputs) rounded.push_back(input.to(type).to(at::kDouble));
+    const OpRun found = run_op(op, rounded, type);
+    const OpRun plain = run_op(definition, rounded, type);
+    const OpRun reference = run_op(definition, rounded, at::kDouble);
+    for (size_t i = 0; i < outputs.size(); ++i) {
+      check_low_precision(outputs[i], found.outputs[i], plain.outputs[i], reference.outputs[i]);
+    }
+    for (size_t i = 0; i < names.size(); ++i) {
+      check_low_precision("d" + names[i], found.gradients[i], plain.gradients[i],
+                          reference.gradients[i]);
+    }
   }
 }
 

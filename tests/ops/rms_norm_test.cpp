@@ -216,7 +216,7 @@ TEST_CASE("rms_norm gives the same bits every time", "[rms_norm]") {
 
 TEST_CASE("rms_norm is served by its kernels on a GPU", "[rms_norm]") {
   for (const auto& [N, M] : kKernelSizes) {
-    for (const at::ScalarType type : {at::kBFloat16, at::kFloat}) {
+    for (const at::ScalarType type : {at::kBFloat16, at::kHalf, at::kFloat}) {
       const at::Tensor x = random_tensor({N, M}, 20, type).requires_grad_(true);
       const at::Tensor weight = random_tensor({M}, 21, type);
       CHECK(is_of_own_function(rms_norm(x, weight, kEps)) == test_device().is_cuda());

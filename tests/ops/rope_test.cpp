@@ -123,7 +123,7 @@ TEST_CASE("rope of heads of whole vectors", "[rope]") {
     check_runs(run_op(op, {x}, at::kFloat), run_op(definition, {x}, at::kDouble), {"out"}, {"x"},
                kFloat32Op);
     check_low_precision_runs(op, definition, {x}, {"out"}, {"x"});
-    for (const at::ScalarType type : {at::kBFloat16, at::kFloat}) {
+    for (const at::ScalarType type : {at::kBFloat16, at::kHalf, at::kFloat}) {
       const at::Tensor leaf = x.to(type).requires_grad_(true);
       CHECK(is_of_own_function(op({leaf})[0]) == test_device().is_cuda());
     }

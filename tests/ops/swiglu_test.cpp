@@ -159,7 +159,7 @@ TEST_CASE("swiglu of rows that begin anywhere", "[swiglu]") {
 
 TEST_CASE("swiglu is served by its kernels on a GPU", "[swiglu]") {
   for (const auto& [N, F] : kKernelSizes) {
-    for (const at::ScalarType type : {at::kBFloat16, at::kFloat}) {
+    for (const at::ScalarType type : {at::kBFloat16, at::kHalf, at::kFloat}) {
       const at::Tensor both = random_tensor({N, 2 * F}, 20, type).requires_grad_(true);
       CHECK(is_of_own_function(swiglu_packed(both)) == test_device().is_cuda());
       CHECK(is_of_own_function(swiglu(both.narrow(1, 0, F), both.narrow(1, F, F))) ==

@@ -142,6 +142,10 @@ def test_lora_linear_packed():
         return x @ (weight[:5] + 0.5 * b_0 @ a_0).T, x @ (weight[5:] + 0.5 * b_1 @ a_1).T
 
     compare(op, plain, inputs)
+    x, weight, *adapters = leaves(*inputs.values())
+    shapes = saved_shapes(lambda: op(x, weight.detach(), *adapters))
+    # x, the weight, the stacked A's, the B's as blocks of one matrix, and x Aᵀ.
+    assert sorted(shapes) == sorted([(63, 17), (9, 17), (5, 17), (9, 5), (63, 5)])
 
 
 def test_lora_linear_saves_only_what_a_frozen_weight_leaves():

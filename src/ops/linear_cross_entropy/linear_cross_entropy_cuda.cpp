@@ -1,6 +1,6 @@
-// linear_cross_entropy and token_negative_log_likelihood on the GPU: float32 and bfloat16 logits
-// become losses and their own gradient in linear_cross_entropy_kernel.cu; the plain definition
-// serves other dtypes.
+// linear_cross_entropy and token_negative_log_likelihood on the GPU: float32, bfloat16 and float16
+// logits become losses and their own gradient in linear_cross_entropy_kernel.cu; the plain
+// definition serves float64.
 #include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>

@@ -3,7 +3,7 @@
 //           teacher's logits, p_teacher = softmax of them and teacher_loss = −Σ p_teacher log p.
 //           Ignored rows: zeros. float32 inside; d is rounded once.
 // Shapes    logits, teacher_logits [C, V]; targets [C] int64; nll, teacher_loss [C] float32. T is
-//           float32 or bfloat16.
+//           float32, bfloat16 or float16.
 // Grid      One block of 1024 threads a row.
 // Tiles     A thread takes one 16-byte vector at a time. Rows need not begin at multiples of 16
 //           bytes (odd V): up to 7 numbers at either end are taken one by one.
@@ -264,8 +264,10 @@ cudaError_t launch(const CrossEntropyParams& params, cudaStream_t stream) {
 }  // namespace
 
 cudaError_t launch_cross_entropy(const CrossEntropyParams& params, cudaStream_t stream) {
-  return params.type == ElementType::kFloat32 ? launch<float>(params, stream)
-                                              : launch<__nv_bfloat16>(params, stream);
+  return for_element_type(params.type, [&](auto zero) {
+    using T = decltype(zero);
+    return launch<T>(params, stream);
+  });
 }
 
 }  // namespace tigon

@@ -1,5 +1,5 @@
-// rms_norm and add_rms_norm on the GPU: rms_norm_kernel.cu for float32 and bfloat16 rows of a
-// multiple of kVectorMultiple, the plain definition elsewhere.
+// rms_norm and add_rms_norm on the GPU: rms_norm_kernel.cu for float32, bfloat16 and float16 rows
+// of a multiple of kVectorMultiple, the plain definition elsewhere.
 #include <ATen/ops/empty.h>
 #include <ATen/ops/sum.h>
 #include <c10/cuda/CUDAException.h>

@@ -4,7 +4,7 @@
 //           dweight = Σ over rows of dout·T(n), in slices of rows.
 // Shapes    x, residual, sum, out and their gradients [N, M]; weight [M]; inverse_rms r [N]
 // float32;
-//           partial [slices, M] float32. T is float32 or bfloat16.
+//           partial [slices, M] float32. T is float32, bfloat16 or float16.
 // Grid      Forward and dx: one block of 256 threads for 256 / threads rows, threads as
 // row_blocks()
 //           says. dweight: (M / (32 vectors), slices), blocks of 32 × 8 threads.
@@ -190,24 +190,25 @@ cudaError_t launch_weight_gradient(const RmsNormWeightGradientParams& params, cu
 }  // namespace
 
 cudaError_t launch_rms_norm_fwd(const RmsNormFwdParams& params, cudaStream_t stream) {
-  if (params.type == ElementType::kFloat32) {
-    return launch_on_rows<float>(rms_norm_fwd_kernel<float>, params, stream);
-  }
-  return launch_on_rows<__nv_bfloat16>(rms_norm_fwd_kernel<__nv_bfloat16>, params, stream);
+  return for_element_type(params.type, [&](auto zero) {
+    using T = decltype(zero);
+    return launch_on_rows<T>(rms_norm_fwd_kernel<T>, params, stream);
+  });
 }
 
 cudaError_t launch_rms_norm_bwd(const RmsNormBwdParams& params, cudaStream_t stream) {
-  if (params.type == ElementType::kFloat32) {
-    return launch_on_rows<float>(rms_norm_bwd_kernel<float>, params, stream);
-  }
-  return launch_on_rows<__nv_bfloat16>(rms_norm_bwd_kernel<__nv_bfloat16>, params, stream);
+  return for_element_type(params.type, [&](auto zero) {
+    using T = decltype(zero);
+    return launch_on_rows<T>(rms_norm_bwd_kernel<T>, params, stream);
+  });
 }
 
 cudaError_t launch_rms_norm_weight_gradient(const RmsNormWeightGradientParams& params,
                                             cudaStream_t stream) {
-  return params.type == ElementType::kFloat32
-             ? launch_weight_gradient<float>(params, stream)
-             : launch_weight_gradient<__nv_bfloat16>(params, stream);
+  return for_element_type(params.type, [&](auto zero) {
+    using T = decltype(zero);
+    return launch_weight_gradient<T>(params, stream);
+  });
 }
 
 }  // namespace tigon

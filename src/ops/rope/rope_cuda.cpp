@@ -1,5 +1,5 @@
-// rope on the GPU: rope_kernel.cu for float32 and bfloat16 heads of a multiple of
-// 2 · kVectorMultiple, the plain definition elsewhere.
+// rope on the GPU: rope_kernel.cu for float32, bfloat16 and float16 heads of a
+// multiple of 2 · kVectorMultiple, the plain definition elsewhere.
 #include <ATen/ops/empty.h>
 #include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAGuard.h>

@@ -1,7 +1,7 @@
 // Computes  (y_i, y_{i+D/2}) = s·(x_i cos a − x_{i+D/2} sin a, x_{i+D/2} cos a + x_i sin a) with
 //           a = position · inverse_frequencies_i in float32; the gradient turns by −a.
 // Shapes    x, y [N, H, D], x with token and head strides; positions [N] int64;
-//           inverse_frequencies [D/2] float32. T is float32 or bfloat16.
+//           inverse_frequencies [D/2] float32. T is float32, bfloat16 or float16.
 // Grid      One block of 256 threads for kRopeTokens tokens.
 // Tiles     A token's cos and sin are made once and serve all its heads; a thread turns 16 bytes of
 //           a first half with the 16 bytes of the second half that belong to them.
@@ -70,8 +70,10 @@ cudaError_t launch(const RopeParams& params, cudaStream_t stream) {
 }  // namespace
 
 cudaError_t launch_rope(const RopeParams& params, cudaStream_t stream) {
-  return params.type == ElementType::kFloat32 ? launch<float>(params, stream)
-                                              : launch<__nv_bfloat16>(params, stream);
+  return for_element_type(params.type, [&](auto zero) {
+    using T = decltype(zero);
+    return launch<T>(params, stream);
+  });
 }
 
 }  // namespace tigon

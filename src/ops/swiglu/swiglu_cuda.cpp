@@ -1,5 +1,5 @@
-// swiglu and swiglu_packed on the GPU: swiglu_kernel.cu for float32 and bfloat16 rows of a multiple
-// of kVectorMultiple, the plain definition elsewhere.
+// swiglu and swiglu_packed on the GPU: swiglu_kernel.cu for float32, bfloat16 and float16 rows of a
+// multiple of kVectorMultiple, the plain definition elsewhere.
 #include <ATen/ops/empty.h>
 #include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAGuard.h>

@@ -1,7 +1,7 @@
 // Computes  out = gate·σ(gate)·up. Backward: dgate = dout·up·σ·(1 + gate·(1 − σ)),
 //           dup = dout·gate·σ, with σ = 1/(1 + exp(−gate)); float32 inside, rounded once.
-// Shapes    gate, up, out, dout, dgate, dup [N, F], all but out with a row stride. T is float32 or
-//           bfloat16.
+// Shapes    gate, up, out, dout, dgate, dup [N, F], all but out with a row stride. T is float32,
+//           bfloat16 or float16.
 // Grid      (row blocks, pieces of a row): 256 threads, as many of them along a row as row_blocks()
 //           says.
 // Tiles     One 16-byte vector of each tensor a thread: nothing is used twice.
@@ -84,17 +84,17 @@ cudaError_t launch_on_rows(void (*kernel)(Params), const Params& params, cudaStr
 }  // namespace
 
 cudaError_t launch_swiglu_fwd(const SwigluFwdParams& params, cudaStream_t stream) {
-  if (params.type == ElementType::kFloat32) {
-    return launch_on_rows<float>(swiglu_fwd_kernel<float>, params, stream);
-  }
-  return launch_on_rows<__nv_bfloat16>(swiglu_fwd_kernel<__nv_bfloat16>, params, stream);
+  return for_element_type(params.type, [&](auto zero) {
+    using T = decltype(zero);
+    return launch_on_rows<T>(swiglu_fwd_kernel<T>, params, stream);
+  });
 }
 
 cudaError_t launch_swiglu_bwd(const SwigluBwdParams& params, cudaStream_t stream) {
-  if (params.type == ElementType::kFloat32) {
-    return launch_on_rows<float>(swiglu_bwd_kernel<float>, params, stream);
-  }
-  return launch_on_rows<__nv_bfloat16>(swiglu_bwd_kernel<__nv_bfloat16>, params, stream);
+  return for_element_type(params.type, [&](auto zero) {
+    using T = decltype(zero);
+    return launch_on_rows<T>(swiglu_bwd_kernel<T>, params, stream);
+  });
 }
 
 }  // namespace tigon
