@@ -15,7 +15,7 @@ constexpr const char* kFooter = R"(Examples:
   tigon bench ops liger_attention rope --shape 8x2048 --heads 32/8 --head-dim 128
   tigon bench ops --list
   tigon bench train --shape 1B --recipe liger-gla --record
-  tigon bench train --shape 8B --rows 4 --recompute --json
+  tigon bench train --shape 8B --rows 4 --memory smallest --json
 
 Inputs and weights are random. A floor is what the same run measured on the device: the rate of a
 large copy or of a large matrix product, whichever needs longer for the least work.)";
@@ -123,7 +123,9 @@ void add_train_bench(CLI::App& bench) {
   command->add_option("--lora-rank", options.lora_rank, "rank of the adapters on q, k and v")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
-  command->add_flag("--recompute", options.recompute_layers, "run each layer again in backward");
+  command->add_option("--memory", options.memory, "what is kept for backward, as train.memory")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"speed", "balanced", "smallest"}));
   add_output_options(*command, arguments->output);
   command->footer(kFooter);
   command->callback([arguments] { bench_train_command(*arguments); });

@@ -65,19 +65,21 @@ std::vector<Product> step_products(const ModelConfig& model, const StepShape& st
   const int64_t queries = model.num_heads * model.head_dim;
   const int64_t keys = model.num_kv_heads * model.head_dim;
   const int64_t L = model.num_layers;
-  const int64_t forward = step.recomputes ? 2 * L : L;
+  const int64_t forward = step.kept == Kept::kLayerInputs ? 2 * L : L;
+  const int64_t mlp_forward = step.kept == Kept::kEverything ? L : 2 * L;
   const int64_t weights = step.trains_all ? L : 0;
   // Nothing before the first layer is trained but the embedding.
   const int64_t projections_input = step.trains_all ? L : L - 1;
-  const Uses projections = {forward, projections_input, weights}, inner = {forward, L, weights};
+  const Uses projections = {forward, projections_input, weights}, output = {forward, L, weights};
+  const Uses mlp = {mlp_forward, L, weights};
   ProductList list;
   if (step.is_packed && !step.trains_all) {
     list.add("q, k, v", N, M, queries + 2 * keys, projections);
-    list.add("gate, up", N, M, 2 * F, inner);
+    list.add("gate, up", N, M, 2 * F, mlp);
   } else {
     list.add("q", N, M, queries, projections);
     list.add("k or v", N, M, keys, 2 * projections);
-    list.add("gate or up", N, M, F, 2 * inner);
+    list.add("gate or up", N, M, F, 2 * mlp);
   }
   if (!step.trains_all) {
     const int64_t R = step.lora_rank;
@@ -91,8 +93,8 @@ std::vector<Product> step_products(const ModelConfig& model, const StepShape& st
       list.add("B of k or v", N, R, keys, 2 * b);
     }
   }
-  list.add("o", N, queries, M, inner);
-  list.add("down", N, F, M, inner);
+  list.add("o", N, queries, M, output);
+  list.add("down", N, F, M, mlp);
   const int64_t V = model.vocab_size, C = step.logits_tokens, chunks = N / C, rest = N % C;
   list.add("logits", C, M, V, {chunks, chunks, step.trains_all ? chunks : 0});
   if (rest > 0) list.add("logits, last chunk", rest, M, V, {1, 1, step.trains_all ? 1 : 0});

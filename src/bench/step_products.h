@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "bench/work.h"
-#include "io/model_config.h"
+#include "model/forward.h"
 
 namespace tigon {
 
@@ -27,12 +27,12 @@ struct Product {
 };
 
 struct StepShape {
-  int64_t tokens = 0;         // of a step
-  bool trains_all = false;    // all weights; else adapters on q, k and v of frozen weights
-  int64_t lora_rank = 0;      // of those adapters
-  bool is_packed = true;      // frozen q, k, v and gate, up are one product each
-  bool recomputes = false;    // every layer runs forward a second time
-  int64_t logits_tokens = 0;  // of a chunk of the loss
+  int64_t tokens = 0;             // of a step
+  bool trains_all = false;        // all weights; else adapters on q, k and v of frozen weights
+  int64_t lora_rank = 0;          // of those adapters
+  bool is_packed = true;          // frozen q, k, v and gate, up are one product each
+  Kept kept = Kept::kEverything;  // what is not kept runs forward a second time
+  int64_t logits_tokens = 0;      // of a chunk of the loss
 };
 
 /// Every product of the linear layers, the adapters and the head that a step needs for what it

@@ -21,7 +21,8 @@ namespace tigon {
 namespace {
 
 constexpr uint64_t kSeed = 0;
-constexpr int64_t kWarmUpSteps = 3;  // allocators, caches, the first check of gradients
+// Allocators, the first check of gradients, and on a GPU the recording of a step.
+constexpr int64_t kWarmUpSteps = 5;
 constexpr int64_t kProductRepeats = 5;
 
 RunConfig run_config(const TrainBenchOptions& options) {
@@ -32,7 +33,7 @@ RunConfig run_config(const TrainBenchOptions& options) {
   config.train.trainable = options.trainable;
   config.train.batch_rows = options.rows;
   config.train.steps = kWarmUpSteps + options.steps;
-  config.train.recompute_layers = options.recompute_layers;
+  config.train.kept = kept_for_memory(options.memory);
   config.train.seed = kSeed;
   config.train_rows.seq_len = options.seq_len;
   return config;
@@ -91,7 +92,7 @@ StepShape step_shape(const TrainBenchOptions& options, int64_t vocabulary) {
           .trains_all = options.trainable == "all",
           .lora_rank = options.lora_rank,
           .is_packed = is_gpu,
-          .recomputes = options.recompute_layers,
+          .kept = kept_for_memory(options.memory),
           .logits_tokens = cross_entropy_chunk_tokens(
               tokens, vocabulary, bytes_per_logit, is_gpu ? kKernelLogitBytes : kPlainLogitBytes)};
 }
@@ -100,9 +101,9 @@ std::string setting_text(const TrainBenchOptions& options) {
   const std::string trained = options.trainable == "lora"
                                   ? fmt::format("LoRA of rank {}", options.lora_rank)
                                   : "all parameters";
-  return fmt::format("{} shape, {}, {}, {} rows of {} tokens, {}{}", options.shape, options.recipe,
-                     trained, options.rows, options.seq_len, dtype_name(to_dtype(options.dtype)),
-                     options.recompute_layers ? ", layers recomputed" : "");
+  return fmt::format("{} shape, {}, {}, {} rows of {} tokens, {}, memory: {}", options.shape,
+                     options.recipe, trained, options.rows, options.seq_len,
+                     dtype_name(to_dtype(options.dtype)), options.memory);
 }
 
 /// What follows from the measurements.
@@ -129,7 +130,7 @@ TrainBenchResult bench_train(const TrainBenchOptions& options) {
   const ModelConfig model = model_shape(options.shape);
   StepShape shape = step_shape(options, model.vocab_size);
   result.products = step_products(model, shape);
-  shape.recomputes = false;
+  shape.kept = Kept::kEverything;
   result.model_flop = total_flop(step_products(model, shape));
   const Stopwatch stopwatch(options.device, kProductRepeats);
   result.products_time = time_products(stopwatch, result.products, options.dtype);
@@ -169,7 +170,7 @@ BenchReport report_train(const TrainBenchOptions& options, const TrainBenchResul
                  {"steps", options.steps},
                  {"trainable", options.trainable},
                  {"lora_rank", options.lora_rank},
-                 {"recompute", options.recompute_layers},
+                 {"memory", options.memory},
                  {"device", options.device.str()},
                  {"dtype", dtype_name(to_dtype(options.dtype))},
                  {"parameters", result.parameters},

@@ -77,6 +77,7 @@ TEST_CASE("on a GPU kernels serve what they promise") {
     CHECK(server("window_attention") == "FlashAttention");
   }
   CHECK(server("lora_linear") == "plain");
+  CHECK(served_by(flash_window_case(), sizes, test_device(), at::kBFloat16) == "FlashAttention");
 }
 
 TEST_CASE("an unknown op is refused with the names there are") {

@@ -75,15 +75,18 @@ TEST_CASE("operations of a step") {
   const int64_t layer = 64 * 64 + 2 * 64 * 32 + 64 * 64 + 3 * 64 * 128;
   CHECK(total_flop(step_products(model_shape("tiny"), all)) == 6 * 10 * (2 * layer + 64 * 128));
 
-  // Packing changes no sum but the zeros between the blocks of B; a second forward pass adds one
-  // of the layers.
+  // Packing changes no sum but the zeros between the blocks of B; what is run again adds its
+  // forward pass.
   StepShape lora{.tokens = 10, .lora_rank = 3, .is_packed = false, .logits_tokens = 10};
   const int64_t apart = total_flop(step_products(model_shape("tiny"), lora));
   lora.is_packed = true;
   const int64_t packed = total_flop(step_products(model_shape("tiny"), lora));
   const int64_t zeros = (9 - 3) * 128;
   CHECK(packed - apart == 2 * 10 * zeros * (2 + 2 + 2));
-  lora.recomputes = true;
+  lora.kept = Kept::kAllButMlp;
+  CHECK(total_flop(step_products(model_shape("tiny"), lora)) - packed ==
+        2 * 10 * 2 * (3 * 64 * 128));
+  lora.kept = Kept::kLayerInputs;
   const int64_t adapters = 64 * 9 + 9 * 128;
   CHECK(total_flop(step_products(model_shape("tiny"), lora)) - packed ==
         2 * 10 * 2 * (layer + adapters));
