@@ -5,6 +5,7 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 
 #include "model/relative_rms.h"
@@ -131,6 +132,7 @@ OpCheck check_op(const OpCase& op, const OpSizes& sizes, at::Device device, at::
     if (i > 0 && error <= check.error) continue;
     check.worst = found[i].name;
     check.error = error;
+    if (std::isnan(error)) break;  // nothing is worse
   }
   return check;
 }

@@ -4,8 +4,8 @@
 
 namespace tigon {
 
-/// rms(found − expected) / rms(expected), in float64; 0 where both are zero throughout. Infinity
-/// where shapes differ or a value is not finite.
+/// rms(found − expected) / rms(expected), in float64; 0 where both are zero throughout, NaN where a
+/// value is NaN, infinity where shapes differ.
 double relative_rms(const at::Tensor& found, const at::Tensor& expected);
 
 }  // namespace tigon

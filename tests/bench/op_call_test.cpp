@@ -40,6 +40,15 @@ TEST_CASE("a wrong op does not pass its check") {
   const OpCheck check = check_op(wrong, small(), test_device(), at::kFloat);
   CHECK_FALSE(check.holds());
   CHECK(check.error == Approx(0.001).epsilon(0.01));
+
+  // Not a number in the gate's gradient alone: up's, which comes after it, is right.
+  wrong.call = [](const OpSizes&, const Batch&, const std::vector<at::Tensor>& x) {
+    const at::Tensor gate = x[0].scalar_type() == at::kDouble ? x[0] : x[0] + (x[0] * 0).sqrt();
+    return std::vector<at::Tensor>{at::silu(gate) * x[1]};
+  };
+  const OpCheck not_a_number = check_op(wrong, small(), test_device(), at::kFloat);
+  CHECK_FALSE(not_a_number.holds());
+  CHECK(not_a_number.worst == "gradient of gate");
 }
 
 TEST_CASE("a call gives outputs and the gradient of every trained input by name") {
