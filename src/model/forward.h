@@ -20,12 +20,12 @@ struct Model {
   at::Device device = at::kCPU;
 };
 
-/// What a forward pass keeps of each layer for the backward pass; gradients are the same, bit for
-/// bit. The more is made again, the less memory and the slower.
+/// What a forward pass keeps of each layer for the backward pass. Gradients are the same: bit for
+/// bit with kLayerInputs, but for rounding with kAllButMlp.
 enum class Kept {
   kEverything,
-  kAllButMlp,    // the MLP, the larger part of the bytes, is run again: about a third more time
-  kLayerInputs,  // the whole layer is: one more forward pass
+  kAllButMlp,    // the MLP, the larger part of the bytes, is run again
+  kLayerInputs,  // the whole layer is
 };
 
 struct ForwardOptions {
@@ -44,8 +44,7 @@ struct ForwardOptions {
 void check_token_ids(const Batch& batch, int64_t vocab_size);
 
 /// The hidden states after the final norm, [N, M] in compute_dtype. Token ids are
-/// checked. With a state, the
-/// batch must have been made for it, and the state moves on.
+/// checked. With a state, the batch must have been made for it, and the state moves on.
 at::Tensor forward_hidden(const Model& model, const MixerStack& stack, const Batch& batch,
                           const ForwardOptions& options = {});
 

@@ -146,7 +146,12 @@ void read_train(ConfigReader reader, RunConfig& config) {
   }
   read_budget(reader, train);
   train.batch_rows = reader.integer("batch_rows", train.batch_rows, between(1, 1 << 20));
-  train.accumulate = reader.integer("accumulate", train.accumulate, between(1, 1 << 20));
+  // With auto, batch_rows are the rows of a whole step.
+  if (reader.is_scalar("accumulate") && reader.text("accumulate") == "auto") {
+    train.accumulate = 0;
+  } else {
+    train.accumulate = reader.integer("accumulate", train.accumulate, between(1, 1 << 20));
+  }
   train.optimizer = read_optimizer(reader.section("optimizer"));
   train.schedule = read_schedule(reader.section("schedule"));
   train.validate_every = reader.integer("validate_every", train.validate_every, at_least(0));

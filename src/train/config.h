@@ -1,5 +1,6 @@
 // One YAML = one training run.
 #pragma once
+#include <algorithm>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -44,7 +45,7 @@ struct TrainOptions {
   int64_t tokens = 0;              // rounded up to whole steps
   double epochs = 0;               // of the training rows, rounded up to whole steps
   int64_t batch_rows = 8;          // rows a micro-batch
-  int64_t accumulate = 1;          // micro-batches a step
+  int64_t accumulate = 1;          // micro-batches a step; 0: auto (train/micro_batch.h)
   OptimizerOptions optimizer;
   ScheduleOptions schedule;
   int64_t validate_every = 0;  // steps; 0: only at the end
@@ -80,7 +81,9 @@ struct RunConfig {
   bool is_random() const { return model_path.empty(); }
   bool has_validation() const { return !validation_sources.empty() || validation_fraction > 0; }
   /// Rows an optimizer step reads, and the tokens in them.
-  int64_t rows_per_step() const { return train.batch_rows * train.accumulate; }
+  int64_t rows_per_step() const {
+    return train.batch_rows * std::max<int64_t>(train.accumulate, 1);
+  }
   int64_t tokens_per_step() const { return rows_per_step() * train_rows.seq_len; }
   /// With train.epochs only known once the data are open: is_total_known().
   int64_t total_steps() const;

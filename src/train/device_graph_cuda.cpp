@@ -1,4 +1,6 @@
 #include <ATen/cuda/CUDAGraph.h>
+#include <c10/cuda/CUDACachingAllocator.h>
+#include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAFunctions.h>
 #include <c10/cuda/CUDAGuard.h>
 
@@ -40,10 +42,15 @@ class CudaGraph : public DeviceGraph {
 
 }  // namespace
 
-std::unique_ptr<DeviceGraph> record_device_graph(const at::Device& device,
+std::unique_ptr<DeviceGraph> record_device_graph(const at::Device& device, int64_t work_bytes,
                                                  const std::function<void()>& work) {
   if (!device.is_cuda()) return nullptr;
   const c10::cuda::CUDAGuard guard(device);
+  // A recording takes no blocks that earlier work left in the allocator's cache.
+  c10::cuda::CUDACachingAllocator::emptyCache();
+  size_t free_bytes = 0, total_bytes = 0;
+  C10_CUDA_CHECK(cudaMemGetInfo(&free_bytes, &total_bytes));
+  if (static_cast<int64_t>(free_bytes) < 2 * work_bytes) return nullptr;
   return std::make_unique<CudaGraph>(device, work);
 }
 

@@ -3,7 +3,8 @@
 
 namespace tigon {
 
-std::unique_ptr<DeviceGraph> record_device_graph(const at::Device&, const std::function<void()>&) {
+std::unique_ptr<DeviceGraph> record_device_graph(const at::Device&, int64_t,
+                                                 const std::function<void()>&) {
   return nullptr;
 }
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "train/hardware.h"
 #include "train/host_copy.h"
 
 namespace tigon {
@@ -45,8 +46,12 @@ std::vector<at::Tensor> RecordedStep::run(const std::vector<RowBatch>& micros) {
     repeats_ = is_same ? repeats_ + 1 : 0;
     last_ = upload_all(micros, device_);
     if (repeats_ < kStepsBeforeRecording) return step_(last_);
-    graph_ = record_device_graph(device_, [&] { results_ = step_(last_); });
-    if (graph_ == nullptr) return step_(last_);
+    graph_ =
+        record_device_graph(device_, peak_memory_bytes(device_), [&] { results_ = step_(last_); });
+    if (graph_ == nullptr) {
+      may_record_ = false;
+      return step_(last_);
+    }
   }
   for (size_t i = 0; i < micros.size(); ++i) {
     copy_into(last_[i].batch.tokens, micros[i].batch.tokens);

@@ -11,6 +11,7 @@
 #include "model/device.h"
 #include "model/packed_linears.h"
 #include "train/data_rows.h"
+#include "train/micro_batch.h"
 
 namespace tigon {
 namespace {
@@ -80,6 +81,7 @@ RunParts build_run_parts(RunConfig& config) {
   RunParts parts = convert_for_training(config, load(config, *tokenizer));
   parts.tokenizer = std::move(tokenizer);
   open_data(config, *parts.tokenizer, parts.loaded.model.config.vocab_size, parts);
+  choose_micro_batch(config, parts);
   return parts;
 }
 

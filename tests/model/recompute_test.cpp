@@ -71,9 +71,10 @@ Gradients gradients(const Model& model, const MixerStack& stack, Kept kept) {
 
 }  // namespace
 
+// Whole layers bit for bit; with the MLP alone, two gradients meet in another order.
 const auto kRecomputing = {Kept::kAllButMlp, Kept::kLayerInputs};
 
-TEST_CASE("Recomputed layers give the same loss and gradients, bit for bit") {
+TEST_CASE("Recomputed layers give the same loss and gradients") {
   for (const Trained trained : {Trained::kEverything, Trained::kAdapters}) {
     const Model model = trainable_model(trained);
     const HeadShape shape = head_shape(model.config);
@@ -91,7 +92,11 @@ TEST_CASE("Recomputed layers give the same loss and gradients, bit for bit") {
         REQUIRE(found.size() == expected.size());
         for (size_t i = 0; i < expected.size(); ++i) {
           const auto& [name, gradient] = expected[i];
-          check_bitwise(name, found[i].second, gradient);
+          if (kept == Kept::kLayerInputs) {
+            check_bitwise(name, found[i].second, gradient);
+          } else {
+            check_close(name, found[i].second, gradient, kFloat32Op);
+          }
           CHECK(gradient.abs().max().item<double>() > 0);
         }
       }
@@ -107,8 +112,9 @@ TEST_CASE("Recomputed gradients add up in .grad over two backward passes") {
     forward_hidden(model, stack, batch, {.kept = kept}).square().sum().backward();
     return model.weights.layers[0].q_proj.adapter->b.grad().clone();
   };
-  const at::Tensor once = backward(Kept::kAllButMlp);
+  const at::Tensor once = backward(Kept::kLayerInputs);
   check_bitwise("gradient", backward(Kept::kLayerInputs), once * 2);
+  check_close("gradient", backward(Kept::kAllButMlp), once * 3, kFloat32Op);
 }
 
 TEST_CASE("Without adapters nothing of them is trained") {

@@ -14,6 +14,7 @@ inline constexpr double kFloat32Student =
 inline constexpr double kFormsAgree = 1e-4;  // full, chunked and token-by-token forward in float32
 inline constexpr double kFiniteDifference = 1e-6;  // gradcheck in float64
 inline constexpr double kMergedFloat32 = 1e-4;     // merged against unmerged adapter
+inline constexpr double kBf16Product = 8e-3;  // float32 sums of products of bf16 numbers
 /// Low precision: err(found, ref32) ≤ kLowPrecisionFactor · err(plain version in the same
 /// precision, ref32) + kLowPrecisionUlps ulps.
 inline constexpr double kLowPrecisionFactor = 2;

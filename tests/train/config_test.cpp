@@ -4,6 +4,7 @@
 #include "support/catch.h"
 #include "support/refusal.h"
 #include "train/run_folder.h"
+#include "train/run_parts.h"
 #include "train/tiny_run.h"
 
 using namespace tigon;
@@ -29,6 +30,25 @@ TEST_CASE("tokens are rounded up to whole steps", "[config]") {
   const TinyRun run;
   const RunConfig config = run.config({"train.steps=null", "train.tokens=1000"});
   CHECK(config.total_steps() == 8);  // 1000 / 128 = 7.8
+}
+
+TEST_CASE("with train.accumulate auto, batch_rows are a step's rows", "[config]") {
+  const TinyRun run;
+  RunConfig config = run.config({"train.accumulate=auto", "train.batch_rows=4"});
+  CHECK(config.rows_per_step() == 4);
+  CHECK(config.resolved_yaml.find("accumulate: auto") != std::string::npos);
+  build_run_parts(config);  // the CPU takes them all at once
+  CHECK(config.train.batch_rows == 4);
+  CHECK(config.train.accumulate == 1);
+  check_refused([&] { run.config({"train.accumulate=many"}); }, "train.accumulate");
+}
+
+TEST_CASE("train.memory says what is kept for the backward pass", "[config]") {
+  const TinyRun run;
+  CHECK(run.config().train.kept == Kept::kEverything);
+  CHECK(run.config({"train.memory=balanced"}).train.kept == Kept::kAllButMlp);
+  CHECK(run.config({"train.memory=smallest"}).train.kept == Kept::kLayerInputs);
+  check_refused([&] { run.config({"train.memory=tiny"}); }, "train.memory");
 }
 
 TEST_CASE("the resolved config reads back as itself", "[config]") {

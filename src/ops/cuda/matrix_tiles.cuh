@@ -181,6 +181,11 @@ __device__ inline void copy_16_bytes(__nv_bfloat16* shared, const __nv_bfloat16*
                : "memory");
 }
 
+/// Brings the 128 bytes around an address to the L2 cache.
+__device__ inline void prefetch_line(const void* global) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(global));
+}
+
 /// Waits for this thread's copies.
 __device__ inline void wait_for_copies() {
   asm volatile("cp.async.wait_all;" ::: "memory");

@@ -311,6 +311,19 @@ __device__ void load_keys(KeyShared<D>& shared, const KeyBlock& block, const Lig
                      chunk.length, p.inverse_normalizer);
 }
 
+/// Has the rows of a head's queries and upstream gradients brought to the L2 cache.
+template <int D>
+__device__ void prefetch_queries(const KeyBlock& block, int head, const LigerParams& p) {
+  const int rows = block.chunk.length + block.next_length;
+  constexpr int kLines = D * static_cast<int>(sizeof(bf16)) / 128;  // of 128 bytes
+  for (int item = threadIdx.x; item < rows * kLines; item += blockDim.x) {
+    const int64_t token = static_cast<int64_t>(block.chunk.first_token) + item / kLines;
+    const int column = item % kLines * 64;
+    prefetch_line(head_of(p.q, token, head, D) + column);
+    prefetch_line(head_of(p.out_gradient, token, head, D) + column);
+  }
+}
+
 /// One head's queries of this chunk and the next, their upstream gradients and sums.
 template <int D>
 __device__ void load_queries(KeyShared<D>& shared, const KeyBlock& block, int head,
@@ -477,6 +490,7 @@ __global__ void __launch_bounds__(kThreads<D>, D == 64 ? 2 : 1)
   const bool makes_values = role == 0, makes_window = role == 1;
   const bool makes_recurrence = role == kRoles<D> - 1;
 
+  prefetch_queries<D>(block, block.kv_head * block.group, p);
   load_keys<D>(shared, block, p);
   // dv or the gradient of the rotated keys; y, in a warp of its own or beside the latter.
   FragmentC all_sums[kRoles<D> == 3 ? 1 : 2][D / 16];
@@ -490,6 +504,7 @@ __global__ void __launch_bounds__(kThreads<D>, D == 64 ? 2 : 1)
   for (int g = 0; g < block.group; ++g) {
     __syncthreads();
     load_queries<D>(shared, block, block.kv_head * block.group + g, p);
+    if (g + 1 < block.group) prefetch_queries<D>(block, block.kv_head * block.group + g + 1, p);
     if (makes_values) add_value_gradient<D>(sums, shared, block, p);
     if (makes_window) add_window_gradient<D>(sums, shared, block, p);
     if (makes_recurrence) add_recurrence_gradient<D>(y, shared, block, p);

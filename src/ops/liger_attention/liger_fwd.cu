@@ -63,18 +63,14 @@ __device__ void add_recurrence(FragmentC (&out)[D / 16], const QueryShared<D>& s
   }
 }
 
-/// out += (1−mix) · softmax over the window · v.
+/// out += probabilities of the window · v.
 template <int D>
-__device__ void add_window(FragmentC (&out)[D / 16], const QueryShared<D>& shared,
-                           const FragmentA (&rotated_queries)[D / 16], int tile,
-                           bool is_first_chunk, const LigerParams& p, int lane) {
-  FragmentC scores[kWindowTiles];
-  window_softmax<D>(scores, rotated_queries, shared.rotated_keys, tile, is_first_chunk, p,
-                    1 - p.mix, lane);
+__device__ void add_window(FragmentC (&out)[D / 16], const FragmentC (&probabilities)[kWindowTiles],
+                           const QueryShared<D>& shared, int tile, bool is_first_chunk, int lane) {
 #pragma unroll
   for (int t = 0; t < kWindowTiles; ++t) {
     if (is_first_chunk && tile + t < kSubChunks) continue;
-    const FragmentA a = to_a(scores[t]);
+    const FragmentA a = to_a(probabilities[t]);
     const bf16* values = shared.values + (tile + t) * kTile * kRowStride<D>;
 #pragma unroll
     for (int n = 0; n < D / 16; ++n) {
@@ -89,22 +85,32 @@ __global__ void __launch_bounds__(256, D == 64 ? 2 : 1) fwd_kernel(const LigerPa
   auto& shared = *reinterpret_cast<QueryShared<D>*>(memory);
   const LigerChunk chunk = p.chunks[blockIdx.x];
   const int kv_head = blockIdx.y, group = p.heads / p.kv_heads;
-  load_chunk<D>(shared, p, chunk, blockIdx.x, kv_head);
-
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const int tile = warp % kSubChunks, valid = chunk.length - tile * kTile;
-  if (valid <= 0) return;
   const int64_t token = static_cast<int64_t>(chunk.first_token) + tile * kTile;
-  for (int g = warp / kSubChunks; g < group; g += blockDim.x / 128) {
-    const int head = kv_head * group + g;
-    FragmentA queries[D / 16];
-    load_query_rows<D>(queries, head_of(p.q, token, head, D), p.q.token_stride, valid, lane);
+  // The next head's queries are on their way while this one's are worked on.
+  FragmentA queries[D / 16];
+  const auto load_queries = [&](int g) {
+    load_query_rows<D>(queries, head_of(p.q, token, kv_head * group + g, D), p.q.token_stride,
+                       valid, lane);
+  };
+  const int stride = blockDim.x / 128;
+  int g = warp / kSubChunks;
+  if (g < group) load_queries(g);
+  load_chunk<D>(shared, p, chunk, blockIdx.x, kv_head);
+  if (valid <= 0) return;
+
+  for (; g < group; g += stride) {
     FragmentC out[D / 16];
     for (FragmentC& c : out) c.clear();
     add_recurrence<D>(out, shared, queries, tile, p.mix, lane);
     rotate<D>(queries, p.rotations + token * D, valid, lane);
-    add_window<D>(out, shared, queries, tile, chunk.is_first, p, lane);
-    bf16* target = head_of(p.out, token, head, D);
+    FragmentC probabilities[kWindowTiles];
+    window_softmax<D>(probabilities, queries, shared.rotated_keys, tile, chunk.is_first, p,
+                      1 - p.mix, lane);
+    if (g + stride < group) load_queries(g + stride);
+    add_window<D>(out, probabilities, shared, tile, chunk.is_first, lane);
+    bf16* target = head_of(p.out, token, kv_head * group + g, D);
 #pragma unroll
     for (int n = 0; n < D / 16; ++n) {
       store_rows(target + 16 * n, p.out.token_stride, out[n], valid, lane);
