@@ -33,5 +33,6 @@ void add_generate(CLI::App& app);
 void add_export(CLI::App& app);
 void add_tokenize(CLI::App& app);
 void add_inspect(CLI::App& app);
+void add_bench(CLI::App& app);
 
 }  // namespace tigon

@@ -1,11 +1,13 @@
 // The program: finds the subcommand, runs it, and turns every failure into one line and an exit
 // code.
 #include <c10/util/Exception.h>
+#include <fmt/ranges.h>
 #include <torch/cuda.h>
 
 #include <algorithm>
 #include <iostream>
 #include <new>
+#include <span>
 
 #include "command.h"
 #include "core/error.h"
@@ -25,7 +27,7 @@ constexpr const char* kFooter = R"(Examples:
   tigon train configs/train/NAME.yaml train.steps=100
   tigon generate --model DIR --prompt "Once upon a time"
 
-Planned, not available in this version: sweep, report, bench, serve.
+Planned, not available in this version: sweep, report, serve.
 Results go to stdout, logs and progress to stderr.
 Exit codes: 0 done, 1 failed, 2 wrong usage or config, 130/143 interrupted after saving.)";
 
@@ -38,7 +40,7 @@ std::string version_text() {
 
 /// Commands that are planned: named, so that they are refused as such and not as unknown.
 void add_planned_commands(CLI::App& app) {
-  for (const std::string name : {"sweep", "report", "bench", "serve"}) {
+  for (const std::string name : {"sweep", "report", "serve"}) {
     CLI::App* command = app.add_subcommand(name)->group("")->allow_extras()->fallthrough(false);
     command->set_help_flag();
     command->callback([name] {
@@ -53,16 +55,23 @@ std::string usage_message(const CLI::App* app, const CLI::Error& error) {
   return fmt::format("error: {}\n`{} --help` lists what there is.\n", error.what(), command);
 }
 
-/// CLI11 would call a mistyped command an unexpected argument.
-void check_command_name(const CLI::App& app, int argc, char** argv) {
-  if (argc < 2 || argv[1][0] == '-') return;
+/// CLI11 would call a mistyped command an unexpected argument. `words` are those after the program
+/// or the command `app`, whose whole name is `path`.
+void check_command_name(const CLI::App& app, const std::string& path,
+                        std::span<char* const> words) {
   const auto commands = app.get_subcommands([](const CLI::App*) { return true; });
-  const bool is_known = std::ranges::any_of(
-      commands, [&](const CLI::App* command) { return command->get_name() == argv[1]; });
-  if (!is_known) {
-    throw UsageError(
-        fmt::format("unknown command '{}'; `tigon --help` lists the commands", argv[1]));
+  if (commands.empty() || words.empty() || words[0][0] == '-') return;
+  const std::string name = words[0];
+  const auto found = std::ranges::find(commands, name, &CLI::App::get_name);
+  if (found != commands.end()) {
+    return check_command_name(**found, path + " " + name, words.subspan(1));
   }
+  std::vector<std::string> names;
+  for (const CLI::App* command : commands) {
+    if (!command->get_group().empty()) names.push_back(command->get_name());
+  }
+  throw UsageError(fmt::format("unknown command '{}'; `{} --help` lists the commands: {}", name,
+                               path, fmt::join(names, ", ")));
 }
 
 int run(int argc, char** argv) {
@@ -78,12 +87,12 @@ int run(int argc, char** argv) {
   app.add_flag("-q,--quiet", quiet, "Only warnings and errors, no progress");
   app.parse_complete_callback([&] { set_up_logging(quiet > 0 ? -1 : verbose > 0 ? 1 : 0); });
   for (auto* add : {add_train, add_convert, add_eval, add_logits, add_generate, add_export,
-                    add_tokenize, add_inspect}) {
+                    add_tokenize, add_inspect, add_bench}) {
     add(app);
   }
   add_planned_commands(app);
   try {
-    check_command_name(app, argc, argv);
+    check_command_name(app, "tigon", std::span(argv, static_cast<size_t>(argc)).subspan(1));
     app.parse(argc, argv);
   } catch (const CLI::RuntimeError& exit) {
     return exit.get_exit_code();

@@ -3,6 +3,7 @@
 #include "core/error.h"
 #include "core/log.h"
 #include "core/random.h"
+#include "model/relative_rms.h"
 
 namespace tigon {
 namespace {
@@ -26,12 +27,6 @@ std::vector<std::vector<int64_t>> probe_sequences(int64_t vocab_size) {
 at::Tensor logits_in_memory(const LoadedModel& loaded, const Batch& batch) {
   const at::NoGradGuard no_grad;
   return logits_of(loaded.model, forward_hidden(loaded.model, loaded.stack, batch));
-}
-
-double relative_rms(const at::Tensor& found, const at::Tensor& expected) {
-  const at::Tensor reference = expected.to(at::kDouble);
-  const at::Tensor error = found.to(at::kDouble) - reference;
-  return std::sqrt(error.square().mean().item<double>() / reference.square().mean().item<double>());
 }
 
 }  // namespace

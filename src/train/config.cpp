@@ -24,10 +24,8 @@ void check_divides(ConfigReader& reader, const std::string& key, int64_t part, i
 }
 
 Kept read_memory(ConfigReader& reader) {
-  const std::string memory =
-      reader.choice("memory", {"speed", "balanced", "smallest"}, std::string("speed"));
-  if (memory == "smallest") return Kept::kLayerInputs;
-  return memory == "balanced" ? Kept::kAllButMlp : Kept::kEverything;
+  return kept_for_memory(
+      reader.choice("memory", {"speed", "balanced", "smallest"}, std::string("speed")));
 }
 
 ModelConfig read_random_model(ConfigReader& reader) {
@@ -193,6 +191,11 @@ int64_t RunConfig::total_steps() const {
   const auto steps = static_cast<int64_t>(std::ceil(rows / static_cast<double>(rows_per_step())));
   // Where the data end with the epoch the last step must be whole.
   return max_rows > 0 ? std::min(steps, max_rows / rows_per_step()) : steps;
+}
+
+Kept kept_for_memory(const std::string& memory) {
+  if (memory == "smallest") return Kept::kLayerInputs;
+  return memory == "balanced" ? Kept::kAllButMlp : Kept::kEverything;
 }
 
 void check_warmup(const RunConfig& config) {

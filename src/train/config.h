@@ -35,6 +35,9 @@ struct ScheduleOptions {
   double min_lr = 1e-5;
 };
 
+/// What train.memory says: "speed", "balanced" or "smallest".
+Kept kept_for_memory(const std::string& memory);
+
 /// train
 struct TrainOptions {
   std::string trainable = "lora";  // lora | all | new

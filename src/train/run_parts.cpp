@@ -55,12 +55,9 @@ LoadedModel load(const RunConfig& config, const Tokenizer& tokenizer) {
 
 }  // namespace
 
-RunParts build_run_parts(RunConfig& config) {
-  set_threads(config.threads);
+RunParts convert_for_training(const RunConfig& config, LoadedModel loaded) {
   RunParts parts;
-  // The tokenizer first: an unsupported one is cheap to find.
-  parts.tokenizer = load_tokenizer(config.is_random() ? config.tokenizer_path : config.model_path);
-  parts.loaded = load(config, *parts.tokenizer);
+  parts.loaded = std::move(loaded);
   const bool was_linearized = !parts.loaded.plan.is_teacher();
   if (!was_linearized) parts.loaded.plan = config.plan;
   parts.conversion = convert(parts.loaded.plan, parts.loaded.model);
@@ -73,7 +70,16 @@ RunParts build_run_parts(RunConfig& config) {
                                     derive_seed(config.train.seed, "lora"));
   if (!parts.loaded.model.device.is_cpu()) pack_linears(parts.loaded.model.weights);
   parts.table = count_parameters(parts.loaded, parts.parameters);
+  return parts;
+}
 
+RunParts build_run_parts(RunConfig& config) {
+  set_threads(config.threads);
+  // The tokenizer first: an unsupported one is cheap to find.
+  std::unique_ptr<Tokenizer> tokenizer =
+      load_tokenizer(config.is_random() ? config.tokenizer_path : config.model_path);
+  RunParts parts = convert_for_training(config, load(config, *tokenizer));
+  parts.tokenizer = std::move(tokenizer);
   open_data(config, *parts.tokenizer, parts.loaded.model.config.vocab_size, parts);
   choose_micro_batch(config, parts);
   return parts;

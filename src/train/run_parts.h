@@ -24,6 +24,10 @@ struct RunParts {
 /// number of threads and, in the config, the rows of an epoch. Errors name the config's key.
 RunParts build_run_parts(RunConfig& config);
 
+/// The parts without tokenizer and rows: the model converted by the config's plan unless it is
+/// linearized already, its parameters made trainable.
+RunParts convert_for_training(const RunConfig& config, LoadedModel loaded);
+
 /// The teacher a run's results are compared with: the same weights where they stayed frozen, else
 /// loaded again. nullopt where there is none (random models, models that were linearized before).
 std::optional<Model> teacher_of(const RunConfig& config, const RunParts& parts);

@@ -16,7 +16,8 @@ LEVELS = {
     "lora": 3, "linearize": 3,
     "export": 4, "eval": 4, "generate": 4,
     "train": 5, "serve": 5,
-    "apps": 6,
+    "bench": 6,
+    "apps": 7,
 }
 # Folders of one level do not see each other, but for these.
 ALLOWED_BESIDE = {("linearize", "lora")}
