@@ -18,8 +18,9 @@ class DeviceGraph {
 /// Records what `work` queues on `device`, without running it. Nothing in it may wait for the
 /// device or depend on its numbers; tensors from outside must keep their places, and the tensors it
 /// makes hold the results of the latest replay. A recording keeps the memory of its work for
-/// itself: `work_bytes`, at most. Null, and `work` is not called, where that is not free twice over
-/// beside what is in use, and on devices that record nothing (the CPU, a build without CUDA).
+/// itself: `work_bytes`, at most. Null where that is not free twice over beside what is in use,
+/// where the work turns out to be of a kind that cannot be recorded (plain definitions bring index
+/// tensors from the host), and on devices that record nothing (the CPU, a build without CUDA).
 std::unique_ptr<DeviceGraph> record_device_graph(const at::Device& device, int64_t work_bytes,
                                                  const std::function<void()>& work);
 

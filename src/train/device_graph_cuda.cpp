@@ -51,7 +51,12 @@ std::unique_ptr<DeviceGraph> record_device_graph(const at::Device& device, int64
   size_t free_bytes = 0, total_bytes = 0;
   C10_CUDA_CHECK(cudaMemGetInfo(&free_bytes, &total_bytes));
   if (static_cast<int64_t>(free_bytes) < 2 * work_bytes) return nullptr;
-  return std::make_unique<CudaGraph>(device, work);
+  try {
+    return std::make_unique<CudaGraph>(device, work);
+  } catch (const c10::Error&) {
+    static_cast<void>(cudaGetLastError());  // what the broken capture left
+    return nullptr;
+  }
 }
 
 }  // namespace tigon

@@ -136,5 +136,6 @@ TEST_CASE("Recomputing layers keeps fewer bytes until the backward pass") {
     return recorder.alive();
   };
   CHECK(bytes(Kept::kLayerInputs) * 3 < bytes(Kept::kEverything));
-  CHECK(bytes(Kept::kAllButMlp) * 5 < bytes(Kept::kEverything) * 4);
+  CHECK(bytes(Kept::kLayerInputs) < bytes(Kept::kAllButMlp));
+  CHECK(bytes(Kept::kAllButMlp) < bytes(Kept::kEverything));
 }

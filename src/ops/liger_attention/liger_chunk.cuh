@@ -7,7 +7,8 @@
 //   same sub-chunk      exp(c_i − m) · exp(m − c_j): exponents within ±80 by the bound below
 //   earlier sub-chunk   exp(c_i) · (decay of the sub-chunks between) · exp(T − c_j): all ≤ 1
 // Products of the first kind for j > i may overflow; they are replaced by 0, never multiplied.
-// A log-gate below −10 counts as −10: a factor of 4.5e-5, far under bf16's rounding, stands for 0.
+// There a log-gate below −10 counts as −10: a factor of 4.5e-5, far under bf16's rounding, stands
+// for 0.
 #pragma once
 #include "ops/cuda/matrix_tiles.cuh"
 #include "ops/liger_attention/liger_attention_params.h"
@@ -19,15 +20,12 @@ using bf16 = __nv_bfloat16;
 inline constexpr int kSubChunks = kChunkTokens / kTile;
 inline constexpr float kLog2E = 1.4426950408889634f;
 inline constexpr float kLowestLogGate = -10.0f * kLog2E;  // base 2
+inline constexpr float kLowestGate = 4.5399930e-5f;       // exp(−10)
 
 /// Base-2 logarithm of the gate, log2(σ(k)) / normalizer, unbounded.
 __device__ inline float log2_gate(float k, float inverse_normalizer) {
   const float softplus = log2_fast(1.0f + exp2_fast(-fabsf(k) * kLog2E));
   return (fminf(k, 0.0f) * kLog2E - softplus) * inverse_normalizer;
-}
-
-__device__ inline float gate_of(float k, float inverse_normalizer) {
-  return exp2_fast(fmaxf(log2_gate(k, inverse_normalizer), kLowestLogGate));
 }
 
 __device__ inline bf16* head_of(const LigerTokens& tokens, int64_t token, int head, int head_dim) {
@@ -154,60 +152,56 @@ template <int D>
 __device__ void make_sub_chunk_keys(const ChunkKeys& keys, int sub_chunk, int channel, int length,
                                     float inverse_normalizer) {
   constexpr int kMiddle = kTile / 2 - 1;  // the last of the first half
-  const int first = sub_chunk * kTile;
-  float2 gate[kTile];
+  const int first = sub_chunk * kTile, start = first * kRowStride<D> + channel;
+  float2 gate[kTile], phi[kTile];
 #pragma unroll
   for (int i = 0; i < kTile; ++i) {
-    const float2 k = unpack(load_pair(keys.to_middle + (first + i) * kRowStride<D> + channel));
+    const float2 k = unpack(load_pair(keys.to_middle + start + i * kRowStride<D>));
+    const RowSoftmax& softmax = keys.softmax[first + i];
     const bool is_there = first + i < length;
-    gate[i].x = is_there ? gate_of(k.x, inverse_normalizer) : 1.0f;
-    gate[i].y = is_there ? gate_of(k.y, inverse_normalizer) : 1.0f;
+    gate[i].x = is_there ? exp2_fast(log2_gate(k.x, inverse_normalizer)) : 1.0f;
+    gate[i].y = is_there ? exp2_fast(log2_gate(k.y, inverse_normalizer)) : 1.0f;
+    phi[i].x = is_there ? softmax.value(k.x) : 0.0f;
+    phi[i].y = is_there ? softmax.value(k.y) : 0.0f;
   }
-  float2 before_middle = {1, 1};  // exp(m)
-#pragma unroll
-  for (int i = 0; i <= kMiddle; ++i) {
-    before_middle.x *= gate[i].x;
-    before_middle.y *= gate[i].y;
-  }
-  float2 after_middle = {1, 1};  // exp(T − m)
-#pragma unroll
-  for (int i = kMiddle + 1; i < kTile; ++i) {
-    after_middle.x *= gate[i].x;
-    after_middle.y *= gate[i].y;
-  }
-  const auto write = [&](int i, float2 to_middle, float2 from_middle) {
-    const int row = first + i, at = row * kRowStride<D> + channel;
-    const float2 k = unpack(load_pair(keys.to_middle + at));
-    const RowSoftmax& softmax = keys.softmax[row];
-    float2 phi = {0, 0};
-    if (row < length) phi = {softmax.value(k.x), softmax.value(k.y)};
-    store_pair(keys.to_middle + at, phi.x * to_middle.x, phi.y * to_middle.y);
-    if (keys.to_end) {
-      store_pair(keys.to_end + at, phi.x * to_middle.x * after_middle.x,
-                 phi.y * to_middle.y * after_middle.y);
-    }
-    if (keys.from_start) {
-      store_pair(keys.from_start + at, from_middle.x * before_middle.x,
-                 from_middle.y * before_middle.y);
-    }
-    if (keys.from_middle) store_pair(keys.from_middle + at, from_middle.x, from_middle.y);
-  };
   float2 decay = {1, 1};
 #pragma unroll
-  for (int i = kMiddle; i >= 0; --i) {
-    write(i, decay, {reciprocal(decay.x), reciprocal(decay.y)});
+  for (int i = 0; i < kTile; ++i) {
     decay.x *= gate[i].x;
     decay.y *= gate[i].y;
+    if (keys.from_start) {
+      store_pair(keys.from_start + start + i * kRowStride<D>, decay.x, decay.y);
+    }
+  }
+  *reinterpret_cast<float2*>(keys.decay + sub_chunk * D + channel) = decay;
+  if (keys.to_end) {
+    decay = {1, 1};
+#pragma unroll
+    for (int i = kTile - 1; i >= 0; --i) {
+      store_pair(keys.to_end + start + i * kRowStride<D>, phi[i].x * decay.x, phi[i].y * decay.y);
+      decay.x *= gate[i].x;
+      decay.y *= gate[i].y;
+    }
+  }
+  const auto write_middle = [&](int i, float2 to_middle, float2 from_middle) {
+    const int at = start + i * kRowStride<D>;
+    store_pair(keys.to_middle + at, phi[i].x * to_middle.x, phi[i].y * to_middle.y);
+    if (keys.from_middle) store_pair(keys.from_middle + at, from_middle.x, from_middle.y);
+  };
+  decay = {1, 1};
+#pragma unroll
+  for (int i = kMiddle; i >= 0; --i) {
+    write_middle(i, decay, {reciprocal(decay.x), reciprocal(decay.y)});
+    decay.x *= fmaxf(gate[i].x, kLowestGate);
+    decay.y *= fmaxf(gate[i].y, kLowestGate);
   }
   decay = {1, 1};
 #pragma unroll
   for (int i = kMiddle + 1; i < kTile; ++i) {
-    decay.x *= gate[i].x;
-    decay.y *= gate[i].y;
-    write(i, {reciprocal(decay.x), reciprocal(decay.y)}, decay);
+    decay.x *= fmaxf(gate[i].x, kLowestGate);
+    decay.y *= fmaxf(gate[i].y, kLowestGate);
+    write_middle(i, {reciprocal(decay.x), reciprocal(decay.y)}, decay);
   }
-  *reinterpret_cast<float2*>(keys.decay + sub_chunk * D + channel) = {
-      before_middle.x * after_middle.x, before_middle.y * after_middle.y};
 }
 
 /// All threads of the block. The copy of k into to_middle must have been waited for, with a
