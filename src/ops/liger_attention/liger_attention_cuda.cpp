@@ -1,5 +1,6 @@
 // liger_attention on the GPU: fused kernels for bf16 where they can serve the call, the plain
 // definition elsewhere.
+#include <ATen/cuda/CUDAContextLight.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros_like.h>
 #include <c10/core/GradMode.h>
@@ -23,9 +24,16 @@ using torch::autograd::variable_list;
 
 constexpr const char* kOp = "liger_attention";
 
+/// Whether there are kernels for this head size whose blocks fit the GPU's shared memory (sm_90 and
+/// sm_100: all; sm_80: heads of 64 and 96; sm_89: none).
+bool fits_device(int64_t head_dim, const at::Device& device) {
+  const int bytes = cuda::liger_shared_memory(static_cast<int>(head_dim));
+  const auto available = at::cuda::getDeviceProperties(device.index())->sharedMemPerBlockOptin;
+  return bytes > 0 && static_cast<size_t>(bytes) <= available;
+}
+
 bool kernels_serve(const LigerAttentionCall& call) {
-  const int64_t D = call.q.size(2);
-  return call.q.scalar_type() == at::kBFloat16 && (D == 64 || D == 96 || D == 128) &&
+  return call.q.scalar_type() == at::kBFloat16 && fits_device(call.q.size(2), call.q.device()) &&
          call.segments.total > 0 && call.q.size(1) > 0 &&
          call.options.window_keys <= cuda::kMaxWindowKeys &&
          call.segments.lengths == call.key_segments.lengths &&

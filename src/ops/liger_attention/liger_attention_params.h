@@ -76,6 +76,10 @@ struct LigerParams {
   float* row_dots;                  // [N, H] Σ P·dP of the window's softmax
 };
 
+/// Bytes of shared memory a block needs for a head size, the largest of all kernels; −1 for a head
+/// size without kernels.
+int liger_shared_memory(int head_dim);
+
 cudaError_t launch_liger_layout(const LigerLayoutParams& params, cudaStream_t stream);
 
 /// additions, decays → states, final_state.

@@ -10,10 +10,12 @@
 //           Reads q and do of every head of the group twice (from L2)
 // Saves     recomputes scores from the log-sum-exp of the queries' kernel
 // Order     heads, then query tiles, each in order; deterministic
+#include <algorithm>
 #include <type_traits>
 
 #include "ops/liger_attention/liger_key_sums.cuh"
 #include "ops/liger_attention/liger_launch.cuh"
+#include "ops/liger_attention/liger_queries.cuh"
 
 namespace tigon::cuda {
 namespace {
@@ -194,6 +196,16 @@ __global__ void __launch_bounds__(kThreads<D>, D == 64 ? 2 : 1)
 }
 
 }  // namespace
+
+int liger_shared_memory(int head_dim) {
+  int bytes = -1;
+  with_head_dim(head_dim, [&](auto size) {
+    constexpr int D = decltype(size)::value;
+    bytes = static_cast<int>(std::max(sizeof(KeyShared<D>), sizeof(QueryShared<D>)));
+    return cudaSuccess;
+  });
+  return bytes;
+}
 
 cudaError_t launch_liger_bwd_keys(const LigerParams& params, cudaStream_t stream) {
   return with_head_dim(params.head_dim, [&](auto head_dim) {
