@@ -10,7 +10,7 @@
 // There a log-gate below −10 counts as −10: a factor of 4.5e-5, far under bf16's rounding, stands
 // for 0.
 #pragma once
-#include "ops/cuda/matrix_tiles.cuh"
+#include "ops/matrix_tiles.cuh"
 #include "ops/liger_attention/liger_attention_params.h"
 
 namespace tigon::cuda {
