@@ -72,8 +72,9 @@ at::Tensor forward_packed(const std::vector<const Linear*>& linears, const at::T
                           bool use_adapters,
                           const std::optional<at::Generator>& dropout_generator) {
   const at::Tensor weight = packed_weight(linears);
+  if (!weight.defined()) return {};
   const PackedBias bias = packed_bias(linears, x.scalar_type());
-  if (!weight.defined() || bias.is_mixed) return {};
+  if (bias.is_mixed) return {};
   const bool has_adapters =
       use_adapters && std::any_of(linears.begin(), linears.end(),
                                   [](const Linear* linear) { return linear->adapter.has_value(); });

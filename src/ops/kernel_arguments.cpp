@@ -1,5 +1,6 @@
 #include "ops/kernel_arguments.h"
 
+#include <ATen/ops/empty.h>
 #include <c10/util/Exception.h>
 
 namespace tigon {
@@ -24,6 +25,10 @@ at::Tensor with_vector_rows(const at::Tensor& tensor) {
     fits = tensor.size(d) <= 1 || tensor.stride(d) * tensor.element_size() % kBytes == 0;
   }
   return fits ? tensor : tensor.clone(at::MemoryFormat::Contiguous);
+}
+
+at::Tensor empty_rows(const at::Tensor& like) {
+  return at::empty(like.sizes(), like.options());
 }
 
 }  // namespace tigon

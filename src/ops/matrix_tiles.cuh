@@ -145,14 +145,6 @@ __device__ inline float warp_sum(float value) {
   return value;
 }
 
-__device__ inline float warp_max(float value) {
-#pragma unroll
-  for (int offset = 16; offset > 0; offset /= 2) {
-    value = fmaxf(value, __shfl_xor_sync(0xffffffffu, value, offset));
-  }
-  return value;
-}
-
 /// 2^x to float32's last bits but two; 0 far below, infinity far above.
 __device__ inline float exp2_fast(float x) {
   float y;

@@ -38,20 +38,17 @@ bool RecordedStep::has_shape_of_last(const std::vector<RowBatch>& micros) const 
 }
 
 std::vector<at::Tensor> RecordedStep::run(const std::vector<RowBatch>& micros) {
-  if (!may_record_) return step_(upload_all(micros, device_));
   const bool is_same = has_shape_of_last(micros);
-  if (graph_ == nullptr || !is_same) {
-    // A recording is kept: rows of its shape may come again.
-    if (graph_ != nullptr) return step_(upload_all(micros, device_));
+  // A recording is kept: rows of its shape may come again.
+  if (!may_record_ || (graph_ != nullptr && !is_same)) return step_(upload_all(micros, device_));
+  if (graph_ == nullptr) {
     repeats_ = is_same ? repeats_ + 1 : 0;
     last_ = upload_all(micros, device_);
     if (repeats_ < kStepsBeforeRecording) return step_(last_);
     graph_ =
         record_device_graph(device_, peak_memory_bytes(device_), [&] { results_ = step_(last_); });
-    if (graph_ == nullptr) {
-      may_record_ = false;
-      return step_(last_);
-    }
+    may_record_ = graph_ != nullptr;
+    if (!may_record_) return step_(last_);
   }
   for (size_t i = 0; i < micros.size(); ++i) {
     copy_into(last_[i].batch.tokens, micros[i].batch.tokens);

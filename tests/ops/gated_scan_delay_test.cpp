@@ -5,7 +5,7 @@
 #include <numeric>
 
 #include "ops/gated_scan/gated_scan.h"
-#include "ops/op_run.h"
+#include "ops/gated_scan_runs.h"
 #include "support/gradcheck.h"
 #include "support/refusal.h"
 #include "support/tolerance.h"
@@ -55,28 +55,14 @@ std::vector<at::Tensor> random_inputs(const Case& c) {
   };
 }
 
-OpFunction op(const Case& c) {
-  return [c](const std::vector<at::Tensor>& x) -> std::vector<at::Tensor> {
-    const auto [out, state] = gated_scan(x[0], x[1], x[2], x[3], c.segments(), x[4], c.options());
-    return {out, state};
-  };
-}
-
-OpFunction recurrent(const Case& c) {
-  return [c](const std::vector<at::Tensor>& x) -> std::vector<at::Tensor> {
-    const auto [out, state] =
-        gated_scan_recurrent(x[0], x[1], x[2], x[3], c.segments(), x[4], c.options());
-    return {out, state};
-  };
-}
-
 void check_case(const Case& c) {
   INFO("lengths " << at::IntArrayRef(c.lengths) << ", prefixes " << at::IntArrayRef(c.prefixes)
                   << ", delay " << c.delay << ", gate " << static_cast<int>(c.gate)
                   << ", normalizer " << c.normalizer);
   const auto inputs = random_inputs(c);
-  check_runs(run_op(op(c), inputs, at::kDouble), run_op(recurrent(c), inputs, at::kDouble),
-             kOutputs, kInputs, kExactMath);
+  check_runs(run_op(gated_scan_of(c), inputs, at::kDouble),
+             run_op(gated_scan_recurrent_of(c), inputs, at::kDouble), kOutputs, kInputs,
+             kExactMath);
 }
 
 TEST_CASE("a delayed gated_scan equals the recurrence, every gradient by name", "[gated_scan]") {
@@ -104,7 +90,7 @@ TEST_CASE("a query of gated_scan sees the state of `delay` tokens before", "[gat
     states.push_back(
         gated_scan_recurrent(token(0), token(1), token(2), token(3), one, states.back()).state);
   }
-  const auto found = op({{T}, {}, delay})(x);
+  const auto found = gated_scan_of(Case{{T}, {}, delay})(x);
   for (int64_t t = 0; t < T; ++t) {
     const at::Tensor state = states[std::max<int64_t>(t + 1 - delay, 0)][0];  // [Hk, K, V]
     const at::Tensor expected = x[0][t].unflatten(0, {kKeyHeads, -1}).matmul(state).flatten(0, 1);
@@ -117,7 +103,7 @@ TEST_CASE("a delayed gated_scan in parts equals one call", "[gated_scan]") {
   const int64_t T = 90, delay = 7;
   for (const Gate gate : kGates) {
     const auto x = random_inputs({{T}, {}, delay, gate, true});
-    const auto whole = op({{T}, {}, delay, gate, true})(x);
+    const auto whole = gated_scan_of(Case{{T}, {}, delay, gate, true})(x);
     for (const std::vector<int64_t>& parts :
          {std::vector<int64_t>{40, 50}, {3, 2, 85}, std::vector<int64_t>(T, 1)}) {
       at::Tensor state = x[4];
@@ -127,7 +113,7 @@ TEST_CASE("a delayed gated_scan in parts equals one call", "[gated_scan]") {
         const auto keys = [&](const at::Tensor& y) {
           return y.size(0) == T ? y.slice(0, from - prefix, from + length) : y;
         };
-        const auto part = op({{length}, {prefix}, delay, gate, true})(
+        const auto part = gated_scan_of(Case{{length}, {prefix}, delay, gate, true})(
             {x[0].slice(0, from, from + length), keys(x[1]), keys(x[2]), keys(x[3]), state});
         check_close("outputs from " + std::to_string(from), part[0],
                     whole[0].slice(0, from, from + length), kExactMath);
@@ -142,13 +128,13 @@ TEST_CASE("a delayed gated_scan in parts equals one call", "[gated_scan]") {
 TEST_CASE("a delayed gated_scan reads only the keys that enter", "[gated_scan]") {
   const Case c{{5, 2}, {4, 6}, 3};  // keys 1 … 5 of 9 and 3 … 4 of 8
   const auto x = random_inputs(c);
-  const auto expected = op(c)(x);
+  const auto expected = gated_scan_of(c)(x);
   auto poisoned = x;
   for (size_t i = 1; i < 4; ++i) {
     poisoned[i] = at::full_like(x[i], std::numeric_limits<double>::quiet_NaN());
     for (const int64_t key : {1, 2, 3, 4, 5, 9 + 3, 9 + 4}) poisoned[i][key] = x[i][key];
   }
-  const auto found = op(c)(poisoned);
+  const auto found = gated_scan_of(c)(poisoned);
   check_bitwise("out", found[0], expected[0]);
   check_bitwise("state", found[1], expected[1]);
 }
@@ -157,7 +143,7 @@ TEST_CASE("the normalizer of gated_scan is the scan of ones", "[gated_scan]") {
   for (const std::vector<int64_t>& lengths : {std::vector<int64_t>{70, 3}, {1, 1}}) {
     const Case c{lengths, {}, 2, Gate::kPerChannel, true};
     const auto x = random_inputs(c);
-    const auto both = op(c)(x);
+    const auto both = gated_scan_of(c)(x);
     const at::Tensor values = x[4].narrow(-1, 0, kV), sums = x[4].narrow(-1, kV, 1);
     const GatedScanOptions delayed{.delay = c.delay};
     const auto plain = gated_scan(x[0], x[1], x[2], x[3], c.segments(), values, delayed);
@@ -172,9 +158,9 @@ TEST_CASE("gated_scan gives a wide normalizer for bf16 inputs", "[gated_scan]") 
   const Case c{{40, 1, 9}, {}, 2, Gate::kPerChannel, true};
   auto inputs = random_inputs(c);
   for (at::Tensor& input : inputs) input = rounded_to_bf16(input);
-  const OpRun found = run_op(op(c), inputs, at::kBFloat16);
+  const OpRun found = run_op(gated_scan_of(c), inputs, at::kBFloat16);
   CHECK(found.outputs[0].scalar_type() == at::kFloat);
-  const OpRun expected = run_op(recurrent(c), inputs, at::kDouble);
+  const OpRun expected = run_op(gated_scan_recurrent_of(c), inputs, at::kDouble);
   check_close("out", found.outputs[0], expected.outputs[0], kFloat32Op);
   check_close("state", found.outputs[1], expected.outputs[1], kFloat32Op);
   const double kUlp = std::numeric_limits<at::BFloat16>::epsilon();
@@ -186,11 +172,11 @@ TEST_CASE("a fixed gate of gated_scan is that gate at every token", "[gated_scan
     const Case fixed{{70, 1, 20}, {3, 3, 0}, 3, gate};
     const OpFunction repeated = [&](const std::vector<at::Tensor>& x) -> std::vector<at::Tensor> {
       const at::Tensor log_gate = x[3].repeat({x[1].size(0), 1, 1});
-      return op(fixed)({x[0], x[1], x[2], log_gate, x[4]});
+      return gated_scan_of(fixed)({x[0], x[1], x[2], log_gate, x[4]});
     };
     const auto x = random_inputs(fixed);
-    check_runs(run_op(op(fixed), x, at::kDouble), run_op(repeated, x, at::kDouble), kOutputs,
-               kInputs, kExactMath);
+    check_runs(run_op(gated_scan_of(fixed), x, at::kDouble), run_op(repeated, x, at::kDouble),
+               kOutputs, kInputs, kExactMath);
   }
 }
 
@@ -201,14 +187,14 @@ TEST_CASE("delayed gated_scan gradients against finite differences", "[gated_sca
       const auto x = random_inputs(c);
       std::vector<std::pair<std::string, at::Tensor>> named;
       for (size_t i = 0; i < x.size(); ++i) named.emplace_back(kInputs[i], x[i]);
-      check_gradients(op(c), named);
+      check_gradients(gated_scan_of(c), named);
     }
   }
 }
 
 TEST_CASE("delayed gated_scan gives frozen inputs no gradient", "[gated_scan]") {
   const Case c{{20, 3}, {2, 0}, 3, Gate::kFixedPerChannel, true};
-  check_frozen_inputs(op(c), random_inputs(c), kInputs);
+  check_frozen_inputs(gated_scan_of(c), random_inputs(c), kInputs);
 }
 
 TEST_CASE("delayed gated_scan takes inputs of any memory layout", "[gated_scan]") {
@@ -217,7 +203,7 @@ TEST_CASE("delayed gated_scan takes inputs of any memory layout", "[gated_scan]"
     const auto x = random_inputs(c);
     std::vector<at::Tensor> strided;
     for (const at::Tensor& input : x) strided.push_back(non_contiguous(input));
-    const auto expected = op(c)(x), found = op(c)(strided);
+    const auto expected = gated_scan_of(c)(x), found = gated_scan_of(c)(strided);
     check_close("out", found[0], expected[0], kExactMath);
     check_close("state", found[1], expected[1], kExactMath);
   }
@@ -226,7 +212,7 @@ TEST_CASE("delayed gated_scan takes inputs of any memory layout", "[gated_scan]"
 TEST_CASE("delayed gated_scan leaves the state of an empty segment as it was", "[gated_scan]") {
   const Case c{{0, 0}, {3, 5}, 2, Gate::kPerChannel, true};
   const auto x = random_inputs(c);
-  const auto found = op(c)(x);
+  const auto found = gated_scan_of(c)(x);
   CHECK(found[0].sizes() == at::IntArrayRef({0, kHeads, kV + 1}));
   check_bitwise("state", found[1], x[4]);
 }
@@ -237,17 +223,17 @@ TEST_CASE("gated_scan refuses delays, prefixes and fixed gates that do not fit",
   const auto with = [&](size_t changed, const at::Tensor& to) {
     auto y = x;
     y[changed] = to;
-    return [=] { op(c)(y); };
+    return [=] { gated_scan_of(c)(y); };
   };
   const auto like = [](at::IntArrayRef shape) { return random_tensor(shape, 1, at::kDouble); };
   check_refused(
       [&] {
-        op({{6, 4}, {2, 1}, -1, Gate::kFixedPerChannel, true})(x);
+        gated_scan_of(Case{{6, 4}, {2, 1}, -1, Gate::kFixedPerChannel, true})(x);
       },
       "[gated_scan] delay: expected 0 or more, found -1");
   check_refused(
       [&] {
-        op({{6, 4}, {4, -1}, 2, Gate::kFixedPerChannel, true})(x);
+        gated_scan_of(Case{{6, 4}, {4, -1}, 2, Gate::kFixedPerChannel, true})(x);
       },
       "key_cu_seqlens: expected at least as many keys as queries, 4, in segment 1");
   check_refused(with(1, like({12, 2, 6})), "expected the sum 12");

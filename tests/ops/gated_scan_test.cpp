@@ -7,7 +7,7 @@
 #include <numeric>
 
 #include "io/safetensors.h"
-#include "ops/op_run.h"
+#include "ops/gated_scan_runs.h"
 #include "support/allocations.h"
 #include "support/gradcheck.h"
 #include "support/refusal.h"
@@ -43,28 +43,14 @@ std::vector<at::Tensor> random_inputs(const Case& c) {
           random_tensor({S, c.Hs(), c.K, c.V}, 5, at::kDouble)};
 }
 
-OpFunction chunked(const Case& c) {
-  return [c](const std::vector<at::Tensor>& x) -> std::vector<at::Tensor> {
-    const auto [out, state] = gated_scan(x[0], x[1], x[2], x[3], c.segments(), x[4], c.options());
-    return {out, state};
-  };
-}
-
-OpFunction recurrent(const Case& c) {
-  return [c](const std::vector<at::Tensor>& x) -> std::vector<at::Tensor> {
-    const auto [out, state] =
-        gated_scan_recurrent(x[0], x[1], x[2], x[3], c.segments(), x[4], c.options());
-    return {out, state};
-  };
-}
-
 void check_case(const Case& c) {
   INFO("lengths " << at::IntArrayRef(c.lengths) << ", heads " << c.H << " " << c.Hk << " " << c.Hv
                   << " " << c.Hg << ", state_heads " << c.state_heads << ", per head "
                   << c.per_head);
   const std::vector<at::Tensor> inputs = random_inputs(c);
-  check_runs(run_op(chunked(c), inputs, at::kDouble), run_op(recurrent(c), inputs, at::kDouble),
-             kOutputs, kInputs, kExactMath);
+  check_runs(run_op(gated_scan_of(c), inputs, at::kDouble),
+             run_op(gated_scan_recurrent_of(c), inputs, at::kDouble), kOutputs, kInputs,
+             kExactMath);
 }
 
 TEST_CASE("gated_scan equals golden values, every gradient by name", "[gated_scan]") {
@@ -136,7 +122,7 @@ TEST_CASE("gated_scan called by name reads the lengths from cu_seqlens", "[gated
   stack.emplace_back();  // key_cu_seqlens
   stack.emplace_back();  // key_lengths
   c10::Dispatcher::singleton().findSchemaOrThrow("tigon::gated_scan", "").callBoxed(&stack);
-  const auto expected = chunked(c)(x);
+  const auto expected = gated_scan_of(c)(x);
   check_bitwise("out", stack[0].toTensor(), expected[0]);
   check_bitwise("state", stack[1].toTensor(), expected[1]);
 }
@@ -194,8 +180,8 @@ TEST_CASE("gated_scan in float32 holds for log-gates from 0 to -100", "[gated_sc
       // Both take the same float32 numbers.
       for (at::Tensor& input : inputs) input = input.to(at::kFloat).to(at::kDouble);
       inputs[3] = gate.to(at::kFloat).to(at::kDouble);
-      OpRun found = run_op(chunked(c), inputs, at::kFloat);
-      OpRun expected = run_op(recurrent(c), inputs, at::kDouble);
+      OpRun found = run_op(gated_scan_of(c), inputs, at::kFloat);
+      OpRun expected = run_op(gated_scan_recurrent_of(c), inputs, at::kDouble);
       if (name == "all -100") {  // true gradients near exp(-100), which float32 hardly holds
         for (const size_t i : {3, 4}) {
           CHECK(found.gradients[i].abs().max().item<double>() < 1e-40);
@@ -214,7 +200,7 @@ TEST_CASE("gated_scan gradients against finite differences", "[gated_scan]") {
       const auto x = random_inputs(c);
       std::vector<std::pair<std::string, at::Tensor>> named;
       for (size_t i = 0; i < x.size(); ++i) named.emplace_back(kInputs[i], x[i]);
-      check_gradients(chunked(c), named);
+      check_gradients(gated_scan_of(c), named);
     }
   }
 }
@@ -223,10 +209,10 @@ TEST_CASE("gated_scan of bf16 inputs runs in float32", "[gated_scan]") {
   const Case c{{100, 1, 30}, 4, 2, 2, 2};
   std::vector<at::Tensor> inputs = random_inputs(c);
   for (at::Tensor& input : inputs) input = rounded_to_bf16(input);
-  const OpRun found = run_op(chunked(c), inputs, at::kBFloat16);
+  const OpRun found = run_op(gated_scan_of(c), inputs, at::kBFloat16);
   CHECK(found.outputs[0].scalar_type() == at::kBFloat16);
   CHECK(found.outputs[1].scalar_type() == at::kFloat);
-  OpRun expected = run_op(recurrent(c), inputs, at::kDouble);
+  OpRun expected = run_op(gated_scan_recurrent_of(c), inputs, at::kDouble);
   const double kUlp = std::numeric_limits<at::BFloat16>::epsilon();
   // Only the upstream gradients and the results are rounded.
   check_runs(found, expected, kOutputs, kInputs, kLowPrecisionUlps * kUlp);
@@ -240,7 +226,7 @@ TEST_CASE("gated_scan takes inputs of any memory layout and leaves them alone", 
     std::vector<at::Tensor> strided, before;
     for (const at::Tensor& input : x) strided.push_back(non_contiguous(input));
     for (const at::Tensor& input : x) before.push_back(input.clone());
-    const auto expected = chunked(c)(x), found = chunked(c)(strided);
+    const auto expected = gated_scan_of(c)(x), found = gated_scan_of(c)(strided);
     check_close("out", found[0], expected[0], kExactMath);
     check_close("state", found[1], expected[1], kExactMath);
     for (size_t i = 0; i < x.size(); ++i) check_bitwise(kInputs[i], x[i], before[i]);
@@ -249,7 +235,7 @@ TEST_CASE("gated_scan takes inputs of any memory layout and leaves them alone", 
 
 TEST_CASE("gated_scan gives frozen inputs no gradient", "[gated_scan]") {
   const Case c{{70, 3}, 4, 2, 2, 2};
-  check_frozen_inputs(chunked(c), random_inputs(c), kInputs);
+  check_frozen_inputs(gated_scan_of(c), random_inputs(c), kInputs);
 }
 
 TEST_CASE("gated_scan differentiates either output alone", "[gated_scan]") {
@@ -261,9 +247,9 @@ TEST_CASE("gated_scan differentiates either output alone", "[gated_scan]") {
         return std::vector<at::Tensor>{op(x)[output] + 0 * x[0].sum() + 0 * x[2].sum()};
       };
     };
-    check_runs(run_op(only(chunked(c)), random_inputs(c), at::kDouble),
-               run_op(only(recurrent(c)), random_inputs(c), at::kDouble), {kOutputs[output]},
-               kInputs, kExactMath);
+    check_runs(run_op(only(gated_scan_of(c)), random_inputs(c), at::kDouble),
+               run_op(only(gated_scan_recurrent_of(c)), random_inputs(c), at::kDouble),
+               {kOutputs[output]}, kInputs, kExactMath);
   }
 }
 
@@ -273,7 +259,7 @@ TEST_CASE("gated_scan never repeats keys, values or gates for the heads of q", "
   for (at::Tensor& input : x) input = input.to(at::kFloat).requires_grad_(true);
   const int64_t query_bytes = x[0].numel() * static_cast<int64_t>(sizeof(float));
   AllocationRecorder allocations;
-  const auto outputs = chunked(c)(x);
+  const auto outputs = gated_scan_of(c)(x);
   CHECK(allocations.largest() <= query_bytes);
   // What stays for the backward pass: the states between blocks; its inputs were there before.
   const int64_t state_bytes = 8 * 64 * 64 * static_cast<int64_t>(sizeof(float));
@@ -286,7 +272,7 @@ TEST_CASE("gated_scan has no second derivative and says so", "[gated_scan]") {
   const Case c{{5}, 4, 2, 2, 2};
   auto x = random_inputs(c);
   x[0].requires_grad_(true);
-  const auto outputs = chunked(c)(x);
+  const auto outputs = gated_scan_of(c)(x);
   check_refused([&] { torch::autograd::grad({outputs[0].sum()}, {x[0]}, {}, true, true); },
                 "[gated_scan] double backward");
 }
@@ -297,7 +283,7 @@ TEST_CASE("gated_scan refuses arguments that do not fit", "[gated_scan]") {
   const auto call = [&](size_t changed, const at::Tensor& to) {
     auto y = x;
     y[changed] = to;
-    return [=] { chunked(c)(y); };
+    return [=] { gated_scan_of(c)(y); };
   };
   const auto like = [](at::IntArrayRef shape) { return random_tensor(shape, 1, at::kDouble); };
   check_refused(call(0, like({10, 24})),

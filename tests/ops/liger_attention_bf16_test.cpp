@@ -5,6 +5,7 @@
 #include "ops/liger_attention/liger_attention.h"
 #include "ops/op_run.h"
 #include "ops/rope/rope.h"
+#include "ops/rope_inputs.h"
 #include "ops/window_attention/window_attention.h"
 
 namespace tigon::testing {
@@ -19,19 +20,6 @@ struct Case {
   LigerAttentionOptions options = {};
   double key_shift = 0, key_scale = 1;
 };
-
-at::Tensor inverse_frequencies(int64_t D) {
-  const auto options = at::TensorOptions(test_device()).dtype(at::kDouble);
-  return at::pow(10000.0, -at::arange(0, D, 2, options) / D).to(at::kFloat);
-}
-
-at::Tensor positions(const Segments& segments) {
-  std::vector<at::Tensor> parts;
-  for (const int64_t length : segments.lengths) {
-    parts.push_back(at::arange(length, at::TensorOptions(test_device()).dtype(at::kLong)));
-  }
-  return at::cat(parts);
-}
 
 Segments segments_of(const Case& c) {
   return Segments::from_lengths(c.lengths, test_device());

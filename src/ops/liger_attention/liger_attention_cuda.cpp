@@ -13,6 +13,7 @@
 #include <cmath>
 
 #include "ops/checks.h"
+#include "ops/kernel_arguments.h"
 #include "ops/liger_attention/liger_attention_call.h"
 #include "ops/liger_attention/liger_attention_params.h"
 
@@ -58,9 +59,7 @@ void check_for_kernels(const LigerAttentionCall& call) {
 
 /// As the kernels read it: a token's heads in a row, every token at 16 bytes.
 at::Tensor with_rows(const at::Tensor& x) {
-  const bool is_readable = x.stride(2) == 1 && x.stride(1) == x.size(2) && x.stride(0) % 8 == 0 &&
-                           reinterpret_cast<uintptr_t>(x.const_data_ptr()) % 16 == 0;
-  return is_readable ? x : x.contiguous();
+  return with_vector_rows(x.stride(1) == x.size(2) ? x : x.contiguous());
 }
 
 cuda::LigerTokens tokens_of(const at::Tensor& x) {
@@ -167,8 +166,7 @@ struct Forward {
 Forward liger_attention_fwd(const LigerAttentionCall& call) {
   const c10::cuda::CUDAGuard guard(call.q.device());
   Launch launch = start(call);
-  Forward result{.out = at::empty(call.q.sizes(), call.q.options().requires_grad(false)),
-                 .states = make_states(launch, call)};
+  Forward result{.out = empty_rows(call.q), .states = make_states(launch, call)};
   launch.params.out = tokens_of(result.out);
   C10_CUDA_CHECK(cuda::launch_liger_fwd(launch.params, launch.stream));
   return result;
@@ -195,17 +193,14 @@ Gradients liger_attention_bwd(const LigerAttentionCall& call, const ChunkStates&
     p.final_state_gradient = launch.keep(state_gradient.contiguous()).const_data_ptr<float>();
   }
   Gradients gradients;
-  const auto like = [](const at::Tensor& x) {
-    return at::empty(x.sizes(), x.options().requires_grad(false));
-  };
-  gradients.q = like(call.q);
-  gradients.k = like(call.k);
-  gradients.v = like(call.v);
+  gradients.q = empty_rows(call.q);
+  gradients.k = empty_rows(call.k);
+  gradients.v = empty_rows(call.v);
   p.q_gradient = tokens_of(gradients.q);
   p.k_gradient = tokens_of(gradients.k);
   p.v_gradient = tokens_of(gradients.v);
   if (wants_initial_state) {
-    gradients.initial_state = like(*call.initial_state);
+    gradients.initial_state = empty_rows(*call.initial_state);
     p.initial_state_gradient = gradients.initial_state.mutable_data_ptr<float>();
   }
   p.state_gradient_additions =

@@ -26,11 +26,6 @@ bool kernel_takes(const at::Tensor& x) {
          x.size(1) % kVectorMultiple == 0;
 }
 
-// Row-major as the allocator gives it, whatever the layout of x.
-at::Tensor empty_rows(const at::Tensor& x) {
-  return at::empty(x.sizes(), x.options());
-}
-
 at::Tensor weight_of_type(const at::Tensor& weight, at::ScalarType type) {
   return with_vector_rows(weight.to(type));
 }

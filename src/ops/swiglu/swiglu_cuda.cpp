@@ -24,11 +24,6 @@ bool kernel_takes(const at::Tensor& gate) {
          gate.size(1) % kVectorMultiple == 0;
 }
 
-// Row-major as the allocator gives it, whatever the layout of the model tensor.
-at::Tensor empty_rows(const at::Tensor& like) {
-  return at::empty(like.sizes(), like.options());
-}
-
 // gate and up with vector rows → [N, F].
 at::Tensor swiglu_fwd(const GateAndUp& in) {
   const c10::cuda::CUDAGuard guard(in.gate.device());
