@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "core/log.h"
 #include "eval/comparison.h"
+#include "needle_command.h"
 #include "text_rows.h"
 
 namespace tigon {
@@ -14,6 +15,7 @@ constexpr const char* kFooter = R"(Examples:
   tigon eval --model DIR --text held-out.txt.xz --rows 512
   tigon eval --model LINEARIZED --teacher DIR --text held-out.txt.xz --rows 512 --json
   tigon eval --model DIR --adapter run/checkpoints/best --teacher DIR --text held-out.txt
+  tigon eval --model LINEARIZED --teacher DIR --text prose.txt --needle --needle-page needle.html
 
 With --teacher: recovered = (L_window - L) / (L_window - L_teacher), where L_window is the loss of
 the teacher with a window of 64 keys in every layer, untrained; over_own_window says the same
@@ -22,6 +24,7 @@ against the untrained windows of the model itself.)";
 struct EvalOptions {
   std::string model, adapter, teacher, tasks;
   TextOptions text;
+  NeedleArguments needle;
   DeviceOptions device;
   bool json = false;
 };
@@ -39,18 +42,22 @@ bool is_teacher_with_adapter(const EvalOptions& options) {
          std::filesystem::equivalent(options.model, options.teacher, ignored);
 }
 
-void evaluate_beside_teacher(const EvalOptions& options, const LoadedModel& student,
-                             const RowSet& rows) {
-  std::optional<LoadedModel> teacher;
-  if (!is_teacher_with_adapter(options)) {
-    teacher = load_any_model(options.teacher, student.model.compute_dtype, student.model.device);
-    if (!teacher->plan.is_teacher()) {
-      fail("{}: expected a teacher, found a linearized model ({})", options.teacher,
-           teacher->plan.recipe);
-    }
+/// The student's own model where its adapter alone makes it a student; none without --teacher.
+std::optional<Model> load_teacher(const EvalOptions& options, const LoadedModel& student) {
+  if (options.teacher.empty()) return std::nullopt;
+  if (is_teacher_with_adapter(options)) return student.model;
+  LoadedModel teacher =
+      load_any_model(options.teacher, student.model.compute_dtype, student.model.device);
+  if (!teacher.plan.is_teacher()) {
+    fail("{}: expected a teacher, found a linearized model ({})", options.teacher,
+         teacher.plan.recipe);
   }
-  const Comparison comparison =
-      compare(student, teacher ? teacher->model : student.model, rows, options.text.batch_rows);
+  return std::move(teacher.model);
+}
+
+void evaluate_beside_teacher(const EvalOptions& options, const LoadedModel& student,
+                             const Model& teacher, const RowSet& rows) {
+  const Comparison comparison = compare(student, teacher, rows, options.text.batch_rows);
   if (!options.json) return print_text(comparison_to_text(comparison));
   const Json table = comparison_to_json(comparison);
   const Json& trained = table.at("trained");
@@ -67,13 +74,18 @@ void evaluate(const EvalOptions& options) {
   const at::Device device = choose_device(options.device.device);
   const LoadedModel student = load_any_model(
       options.model, choose_dtype(options.device.dtype, device), device, options.adapter);
+  const std::optional<Model> teacher = load_teacher(options, student);
+  if (options.needle.is_asked) {
+    return run_needle(options.needle, options.text, student, teacher ? &*teacher : nullptr,
+                      options.model, options.json);
+  }
   const RowSet rows = open_text_rows(options.text, options.model, student.model.config);
   const int64_t known_positions = student.model.config.max_position_embeddings;
   if (student.plan.is_teacher() && options.text.rows.seq_len > known_positions) {
     log_warning("eval", "rows of {} tokens are longer than the {} positions the model knows",
                 options.text.rows.seq_len, known_positions);
   }
-  if (!options.teacher.empty()) return evaluate_beside_teacher(options, student, rows);
+  if (teacher) return evaluate_beside_teacher(options, student, *teacher, rows);
   const LossResult result =
       evaluate_loss(student.model, student.stack, rows, options.text.batch_rows,
                     /*use_adapters=*/true, student.plan.is_teacher() ? "teacher" : "student");
@@ -98,6 +110,7 @@ void add_eval(CLI::App& app) {
   command->add_option("--tasks", options->tasks, "benchmarks; not available in this version")
       ->type_name("A,B");
   command->add_flag("--json", options->json, "print one JSON object");
+  add_needle_options(*command, options->needle);
   add_device_options(*command, options->device);
   command->footer(kFooter);
   command->callback([options] { evaluate(*options); });

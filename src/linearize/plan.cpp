@@ -84,6 +84,7 @@ Plan read_keys(ConfigReader& reader, const std::string& name) {
   plan.window_keys = reader.integer("window_keys", window_keys_range());
   plan.settings = find_recipe(name).read_settings(reader);
   read_layer_windows(reader.section("layer_windows"), plan);
+  plan.state_bytes = reader.integer("state_bytes", 0, at_least(0));
   read_hybrid(reader.section("hybrid"), plan);
   return plan;
 }
@@ -209,6 +210,10 @@ Plan plan_from_json(const Json& json, const std::string& source_name) {
 MixerStack build_stack(const Plan& plan, const ModelConfig& config, at::Device device) {
   MixerStack stack = make_teacher_stack(config);
   if (plan.is_teacher()) return stack;
+  if (plan.state_bytes > 0) {
+    throw UsageError(
+        "state_bytes: windows are chosen by tigon train, which has text to try them on");
+  }
   const std::vector<bool> is_softmax = softmax_flags(plan, config.num_layers);
   const std::vector<int64_t> windows = windows_of_layers(plan, is_softmax);
   const Recipe& recipe = find_recipe(plan.recipe);

@@ -15,6 +15,9 @@ struct Plan {
   int64_t window_keys = 64;
   std::map<int64_t, int64_t> layer_windows = {};  // window_keys of single layers, by number
   Json settings = Json::object();                 // the recipe's own keys (linearize/recipes.h)
+  // Bytes of state a sequence that a training run may spend on wider windows (eval/state_budget.h)
+  // by setting layer_windows; 0: none. A plan whose budget is not spent yet builds no stack.
+  int64_t state_bytes = 0;
   int64_t hybrid_every = 0;  // hybrid.every: 8 = seven linearized layers, then one softmax;
                              // 0: all layers linearized
   std::vector<int64_t> softmax_layers = {};  // hybrid.layers: or these layers by number, ascending

@@ -111,15 +111,21 @@ OptimizerOptions read_optimizer(ConfigReader reader) {
   return options;
 }
 
-LossOptions read_loss(ConfigReader reader, const RunConfig& config) {
+LossOptions read_loss(ConfigReader reader, const LossOptions& usual, const RunConfig& config) {
   LossOptions options;
-  options.cross_entropy = reader.number("cross_entropy", options.cross_entropy, at_least(0));
-  options.teacher = reader.number("teacher", options.teacher, at_least(0));
-  if (options.cross_entropy + options.teacher == 0) {
+  options.cross_entropy = reader.number("cross_entropy", usual.cross_entropy, at_least(0));
+  options.teacher = reader.number("teacher", usual.teacher, at_least(0));
+  options.attention = reader.number("attention", usual.attention, at_least(0));
+  if (!options.has_logits() && options.attention == 0) {
     reader.problem("cross_entropy", "expected a weight above 0 for some part of the loss");
   }
-  if (options.teacher > 0 && config.is_random()) {
-    reader.problem("teacher", "expected 0 for a randomly initialised model, which has no teacher");
+  if (config.is_random()) {
+    for (const char* key : {"teacher", "attention"}) {
+      const double weight = key == std::string("teacher") ? options.teacher : options.attention;
+      if (weight > 0) {
+        reader.problem(key, "expected 0 for a randomly initialised model, which has no teacher");
+      }
+    }
   }
   return options;
 }
@@ -155,46 +161,61 @@ void read_budget(ConfigReader& reader, TrainOptions& train) {
                              given.empty() ? "none" : fmt::format("{}", fmt::join(given, ", "))));
 }
 
-void read_train(ConfigReader reader, RunConfig& config) {
-  TrainOptions& train = config.train;
-  const std::string usual = config.is_random() ? "all" : "lora";
-  train.trainable = reader.choice("trainable", {"lora", "all", "new"}, usual);
-  if (config.is_random() && train.trainable != "all") {
-    reader.problem(
-        "trainable",
-        fmt::format("expected all for a randomly initialised model, found {}", train.trainable));
-  }
-  read_budget(reader, train);
-  train.batch_rows = reader.integer("batch_rows", train.batch_rows, between(1, 1 << 20));
-  // With auto, batch_rows are the rows of a whole step.
-  if (reader.is_scalar("accumulate") && reader.text("accumulate") == "auto") {
-    train.accumulate = 0;
-  } else {
-    train.accumulate = reader.integer("accumulate", train.accumulate, between(1, 1 << 20));
-  }
-  train.loss = read_loss(reader.section("loss"), config);
-  train.optimizer = read_optimizer(reader.section("optimizer"));
-  train.schedule = read_schedule(reader.section("schedule"));
-  train.validate_every = reader.integer("validate_every", train.validate_every, at_least(0));
-  train.validation_rows = reader.integer("validation_rows", train.validation_rows, at_least(1));
-  train.early_stop_patience =
-      reader.integer("early_stop_patience", train.early_stop_patience, at_least(0));
-  train.checkpoint_every = reader.integer("checkpoint_every", train.checkpoint_every, at_least(0));
-  train.kept = read_memory(reader);
+/// The keys of every stage. `usual` has the defaults.
+TrainOptions read_stage(ConfigReader& reader, const TrainOptions& usual, const RunConfig& config) {
+  TrainOptions stage = usual;
+  read_budget(reader, stage);
+  stage.batch_rows = reader.integer("batch_rows", stage.batch_rows, between(1, 1 << 20));
+  stage.loss = read_loss(reader.section("loss"), usual.loss, config);
+  stage.optimizer = read_optimizer(reader.section("optimizer"));
+  stage.schedule = read_schedule(reader.section("schedule"));
+  stage.validate_every = reader.integer("validate_every", stage.validate_every, at_least(0));
+  stage.validation_rows = reader.integer("validation_rows", stage.validation_rows, at_least(1));
+  stage.early_stop_patience =
+      reader.integer("early_stop_patience", stage.early_stop_patience, at_least(0));
+  stage.checkpoint_every = reader.integer("checkpoint_every", stage.checkpoint_every, at_least(0));
+  stage.kept = read_memory(reader);
   const auto needs_validation = [&](const std::string& key, bool is_used) {
     if (!is_used) return;
     if (!config.has_validation()) {
       reader.problem(key, "expected data.validation or data.validation_fraction, found neither");
-    } else if (train.validate_every == 0) {
+    } else if (stage.validate_every == 0) {
       reader.problem(key, "expected validate_every above 0, found 0");
     }
   };
-  needs_validation("early_stop_patience", train.early_stop_patience > 0);
-  needs_validation("schedule", train.schedule.kind == "plateau");
-  if (train.validate_every > 0 && !config.has_validation()) {
+  needs_validation("early_stop_patience", stage.early_stop_patience > 0);
+  needs_validation("schedule", stage.schedule.kind == "plateau");
+  if (stage.validate_every > 0 && !config.has_validation()) {
     reader.problem("validate_every",
                    "expected data.validation or data.validation_fraction, found neither");
   }
+  return stage;
+}
+
+void read_train(ConfigReader reader, RunConfig& config) {
+  TrainOptions usual = config.train;
+  const std::string trainable = config.is_random() ? "all" : "lora";
+  usual.trainable = reader.choice("trainable", {"lora", "all", "new"}, trainable);
+  if (config.is_random() && usual.trainable != "all") {
+    reader.problem(
+        "trainable",
+        fmt::format("expected all for a randomly initialised model, found {}", usual.trainable));
+  }
+  // With auto, batch_rows are the rows of a whole step.
+  if (reader.is_scalar("accumulate") && reader.text("accumulate") == "auto") {
+    usual.accumulate = 0;
+  } else {
+    usual.accumulate = reader.integer("accumulate", usual.accumulate, between(1, 1 << 20));
+  }
+  config.train = read_stage(reader, usual, config);
+}
+
+/// `transfer:` trains the parameters that the recipe adds, and only them.
+void read_transfer(ConfigReader reader, RunConfig& config) {
+  TrainOptions usual = config.train;
+  usual.loss = {.cross_entropy = 0, .teacher = 0, .attention = 1000};
+  usual.accumulate = reader.integer("accumulate", 1, between(1, 1 << 20));
+  config.transfer = read_stage(reader, usual, config);
 }
 
 std::string warmup_problem(const RunConfig& config) {
@@ -235,7 +256,9 @@ RunConfig read_run_config(const std::filesystem::path& path,
     config.plan = read_plan(linearize);
   }
   read_data(root.section("data"), config);
+  if (root.has("transfer")) read_transfer(root.section("transfer"), config);
   read_train(root.section("train"), config);
+  if (config.transfer) config.transfer->trainable = config.train.trainable;
   if (config.train.trainable == "lora") {
     ConfigReader lora = root.section("lora");
     config.lora = read_lora_options(lora);

@@ -2,6 +2,7 @@
 #pragma once
 #include <algorithm>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -28,9 +29,15 @@ struct OptimizerOptions {
 
 /// train.loss: the weights of its parts. `teacher` is the cross-entropy to the predictions of the
 /// teacher, the same frozen weights with their own mixers.
+/// `attention` is the mean squared difference of every mixer's output from that of the teacher's
+/// attention on the same inputs (linearize/transfer.h); it reaches only what mixers add.
 struct LossOptions {
   double cross_entropy = 1;
   double teacher = 0;
+  double attention = 0;
+
+  bool has_logits() const { return cross_entropy + teacher > 0; }
+  bool needs_teacher() const { return teacher > 0 || attention > 0; }
 };
 
 /// train.schedule; train/schedule.h has the formulas.
@@ -47,7 +54,7 @@ struct ScheduleOptions {
 /// What train.memory says: "speed", "balanced" or "smallest".
 Kept kept_for_memory(const std::string& memory);
 
-/// train
+/// A stage of training: train, or transfer before it.
 struct TrainOptions {
   std::string trainable = "lora";  // lora | all | new
   int64_t steps = 0;               // exactly one of steps, tokens and epochs is given
@@ -76,6 +83,9 @@ struct RunConfig {
   double validation_fraction = 0;  // of the training rows, where there are no validation sources
   std::string cache_folder;        // of tokenized text; empty: default_cache_folder()
   RowOptions train_rows, validation_rows;
+  // Stages in their order: calibration, `transfer` (of the mixers' own parameters) if there is one,
+  // `train`. What this struct says of steps and tokens is about `train`.
+  std::optional<TrainOptions> transfer;
   TrainOptions train;
   // calibrate.rows: training rows, the last of an epoch, that a teacher runs over before training.
   int64_t calibration_rows = 8;
@@ -90,6 +100,9 @@ struct RunConfig {
   // are opened (build_run_parts).
   int64_t epoch_rows = 0, max_rows = 0;
 
+  bool needs_teacher() const {
+    return train.loss.needs_teacher() || (transfer && transfer->loss.needs_teacher());
+  }
   bool is_random() const { return model_path.empty(); }
   bool has_validation() const { return !validation_sources.empty() || validation_fraction > 0; }
   /// Rows an optimizer step reads, and the tokens in them.

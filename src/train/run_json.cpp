@@ -97,6 +97,7 @@ Json describe_run(const RunConfig& config, const RunParts& parts) {
   run["planned"] = {{"steps", config.total_steps()},
                     {"tokens", config.total_steps() * config.tokens_per_step()}};
   run["state_bytes"] = state_bytes(loaded);
+  if (parts.budget) run["state_budget"] = state_budget_to_json(*parts.budget);
   return run;
 }
 

@@ -7,8 +7,8 @@
 namespace tigon {
 
 /// The part that is known before the first step: versions, hardware, model, plan, data, parameters,
-/// bytes of state a sequence for teacher and student, steps and tokens planned; `status` "running" (later "interrupted",
-/// "complete", or "failed" with `error`).
+/// bytes of state a sequence for teacher and student, steps and tokens planned; `status` "running"
+/// (later "interrupted", "complete", or "failed" with `error`).
 Json describe_run(const RunConfig& config, const RunParts& parts);
 
 /// Steps and tokens done, wall time, tokens a second, peak memory and the best validation so far.

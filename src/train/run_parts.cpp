@@ -56,12 +56,30 @@ LoadedModel load(const RunConfig& config, const Tokenizer& tokenizer) {
 }
 
 /// The last rows of an epoch: with order "rows" a short run never trains on them.
-Batch calibration_batch(const RunConfig& config, const RunParts& parts) {
+RowBatch calibration_batch(const RunConfig& config, const RunParts& parts, at::Device device) {
   const int64_t count = std::min(config.calibration_rows, parts.train_rows->size());
   MixtureReader reader(*parts.train_rows, parts.train_rows->size() - count);
   std::vector<Row> rows;
   for (int64_t i = 0; i < count; ++i) rows.push_back(reader.next());
-  return make_row_batch(rows, parts.loaded.model.device).batch;
+  return make_row_batch(rows, device);
+}
+
+/// Chooses the windows of a plan with a budget, on the rows that mixers are calibrated on.
+std::optional<StateBudget> choose_windows(RunConfig& config, const Model& model,
+                                          const RunParts& data) {
+  if (config.plan.state_bytes == 0) return std::nullopt;
+  if (!model.config.linearize.is_null()) {
+    throw UsageError(
+        fmt::format("linearize.state_bytes: {} is linearized already", config.model_path));
+  }
+  if (config.calibration_rows == 0) {
+    throw UsageError("linearize.state_bytes: expected calibrate.rows above 0, found 0");
+  }
+  StateBudget budget = spend_state_budget(model, config.plan, config.plan.state_bytes,
+                                          calibration_batch(config, data, model.device));
+  config.plan.layer_windows = budget.layer_windows;
+  config.plan.state_bytes = 0;
+  return budget;
 }
 
 /// Calibrates the mixers, and remembers them as they are before training.
@@ -69,7 +87,8 @@ void prepare_mixers(const RunConfig& config, RunParts& parts) {
   const LoadedModel& loaded = parts.loaded;
   const bool is_new = loaded.model.config.linearize.is_null();
   if (is_new && config.calibration_rows > 0 && !mixer_parameters(loaded.stack).empty()) {
-    calibrate(loaded.model, loaded.stack, calibration_batch(config, parts));
+    const at::Device device = loaded.model.device;
+    calibrate(loaded.model, loaded.stack, calibration_batch(config, parts, device).batch);
     log_info("train", "mixers calibrated on {} rows", config.calibration_rows);
   }
   parts.converted = copy_stack(loaded.plan, loaded.model, loaded.stack);
@@ -105,16 +124,22 @@ RunParts build_run_parts(RunConfig& config) {
   // The tokenizer first: an unsupported one is cheap to find.
   std::unique_ptr<Tokenizer> tokenizer =
       load_tokenizer(config.is_random() ? config.tokenizer_path : config.model_path);
-  RunParts parts = convert_for_training(config, load(config, *tokenizer));
+  LoadedModel loaded = load(config, *tokenizer);
+  RunParts data;
+  open_data(config, *tokenizer, loaded.model.config.vocab_size, data);
+  data.budget = choose_windows(config, loaded.model, data);
+  RunParts parts = convert_for_training(config, std::move(loaded));
   parts.tokenizer = std::move(tokenizer);
-  open_data(config, *parts.tokenizer, parts.loaded.model.config.vocab_size, parts);
+  parts.budget = std::move(data.budget);
+  parts.train_rows = std::move(data.train_rows);
+  parts.validation_rows = std::move(data.validation_rows);
+  parts.eval_rows = std::move(data.eval_rows);
   prepare_mixers(config, parts);
-  if (config.train.loss.teacher > 0) {
+  if (config.needs_teacher()) {
     std::optional<Model> teacher = teacher_of(config, parts);
     if (!teacher) {
       throw UsageError(
-          fmt::format("train.loss.teacher: expected a model with its own attention, but {} is "
-                      "linearized already",
+          fmt::format("train.loss: a teacher needs its own attention, but {} is linearized already",
                       config.model_path));
     }
     set_teacher(parts, *std::move(teacher));

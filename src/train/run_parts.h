@@ -5,6 +5,7 @@
 
 #include "data/mixture.h"
 #include "data/tokenizer.h"
+#include "eval/state_budget.h"
 #include "train/parameters.h"
 
 namespace tigon {
@@ -17,7 +18,8 @@ struct RunParts {
   // Where the loss has a teacher's part: the model without adapters, and its own mixers.
   std::optional<Model> teacher;
   MixerStack teacher_stack;
-  MixerStack converted;  // the student's mixers as they were before training
+  std::optional<StateBudget> budget;  // how windows were chosen, where the plan asks for it
+  MixerStack converted;               // the student's mixers as they were before training
   std::unique_ptr<Tokenizer> tokenizer;
   std::optional<Mixture> train_rows;
   std::optional<RowSet> validation_rows;  // the last held-out ones, looked at while training

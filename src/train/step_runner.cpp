@@ -4,6 +4,7 @@
 #include <ATen/Context.h>
 
 #include "core/random.h"
+#include "linearize/transfer.h"
 #include "model/tensor_io.h"
 #include "ops/linear_cross_entropy/linear_cross_entropy.h"
 
@@ -45,17 +46,24 @@ std::optional<at::Tensor> StepRunner::teacher_hidden(const RowBatch& micro) cons
 }
 
 at::Tensor StepRunner::backward(const RowBatch& micro, double weight) {
+  const LossOptions& parts = config_.train.loss;
   const Model& model = parts_.loaded.model;
+  at::Tensor loss = at::zeros({}, at::device(model.device).dtype(at::kFloat));
+  if (parts.attention > 0) {
+    loss += parts.attention * transfer_backward(*parts_.teacher, parts_.loaded.stack, micro.batch,
+                                                weight * parts.attention);
+  }
+  if (!parts.has_logits()) return at::stack({loss, at::zeros_like(loss)}) * weight;
   ForwardOptions options;
   options.kept = config_.train.kept;
   if (config_.lora.dropout > 0) options.dropout_generator = generator_;
   const at::Tensor hidden = forward_hidden(model, parts_.loaded.stack, micro.batch, options);
   const at::Tensor head = model.weights.lm_head.to(hidden.scalar_type());
-  const LossOptions& parts = config_.train.loss;
   const LinearCrossEntropyResult result = linear_cross_entropy(
       hidden, head, micro.targets, teacher_hidden(micro), parts.cross_entropy, parts.teacher);
   (result.loss * weight).backward();
-  return at::stack({result.loss.detach(), result.cross_entropy}) * weight;
+  loss += result.loss.detach();
+  return at::stack({loss, result.cross_entropy}) * weight;
 }
 
 std::vector<at::Tensor> StepRunner::forward_backward_update(const std::vector<RowBatch>& micros) {

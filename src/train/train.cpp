@@ -25,6 +25,7 @@ void log_text(std::string_view area, const std::string& text) {
 }
 
 void log_start(const RunConfig& config, const RunParts& parts) {
+  if (parts.budget) log_text("linearize", state_budget_to_text(*parts.budget));
   log_text("linearize", report_to_text(parts.conversion.report));
   log_text("train", parameters_to_text(parts.table));
   log_info("data", "{} training rows of {} tokens; the run reads {} in {} steps of {}",
@@ -72,13 +73,40 @@ std::string summary_text(const Json& run, const Comparison& comparison, const fs
   return text;
 }
 
+/// The stage before `train`: only the parameters that the recipe adds, in a folder of its own. →
+/// the signal that ended it, or 0.
+int run_transfer(const RunConfig& config, RunParts& parts, const fs::path& folder, Json& run) {
+  RunConfig stage = config;
+  stage.train = *config.transfer;
+  const std::vector<Parameter> all = parts.parameters;
+  std::erase_if(parts.parameters, [](const Parameter& parameter) { return !parameter.is_new; });
+  if (parts.parameters.empty()) {
+    throw UsageError(fmt::format("transfer: expected a recipe that adds parameters, found {}",
+                                 parts.loaded.plan.recipe));
+  }
+  fs::create_directories(folder);
+  log_info("train", "transfer: {} steps of {} tokens", stage.total_steps(),
+           format_count(static_cast<double>(stage.tokens_per_step())));
+  Trainer trainer(stage, parts, folder);
+  const int signal = trainer.run([](const TrainerState&) {});
+  run["transfer"] = {{"steps", trainer.state().step},
+                     {"tokens", trainer.state().tokens},
+                     {"wall_seconds", trainer.state().wall_seconds}};
+  for (const Parameter& parameter : all) parameter.tensor.mutable_grad().reset();
+  parts.parameters = all;
+  return signal;
+}
+
 /// Everything after the set-up: steps, evaluation, export. Fills the outcome as it goes.
 void run_to_end(const RunConfig& config, RunParts& parts, RunFolder& folder,
                 TrainOutcome& outcome) {
   Json& run = outcome.run;
   const at::Device device = parts.loaded.model.device;
   TrainerState state;
-  {
+  if (config.transfer) {
+    outcome.interrupted_by = run_transfer(config, parts, folder.path() / "transfer", run);
+  }
+  if (outcome.interrupted_by == 0) {
     Trainer trainer(config, parts, folder.path());
     add_progress(run, trainer.state(), device);
     folder.write(run);

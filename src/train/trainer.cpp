@@ -96,8 +96,10 @@ void Trainer::record_pending() {
                       .loss = values[0],
                       .lr = pending_->lr,
                       .grad_norm = values[1]};
-  const bool has_parts = config_.train.loss.teacher > 0 || config_.train.loss.cross_entropy != 1;
-  if (has_parts) metrics.cross_entropy = values[2];
+  const LossOptions& parts = config_.train.loss;
+  if (parts.cross_entropy > 0 && (parts.cross_entropy != 1 || parts.needs_teacher())) {
+    metrics.cross_entropy = values[2];
+  }
   pending_.reset();
   const auto refuse = [&](const char* what, float value) {
     fail(

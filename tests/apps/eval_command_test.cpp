@@ -133,3 +133,23 @@ TEST_CASE("eval refuses what it cannot do") {
   reversed.insert(reversed.end(), {"--teacher", student});
   check_fails(reversed, 1, "expected a teacher, found a linearized model (window)");
 }
+
+TEST_CASE("eval --needle prints a table for student and teacher, and writes a page") {
+  const TinyFolders tiny;
+  const std::filesystem::path student = tiny.student(load_plan("liger-gla", {"window_keys=16"}));
+  const std::filesystem::path page = tiny.folder / "needle.html";
+  std::vector<std::string> arguments = eval_arguments(student, tiny);
+  arguments.insert(arguments.end(),
+                   {"--teacher", tiny.teacher(), "--needle", "--needle-lengths", "256,300",
+                    "--needle-depths", "0,1", "--needle-trials", "2", "--needle-page", page});
+  const Json json = tigon_json(arguments).at("needle");
+  for (const std::string name : {"teacher", "student"}) {
+    REQUIRE(json.at(name).size() == 4);
+    CHECK(json.at(name)[3].at("length") == 300);
+    CHECK(json.at(name)[3].at("trials") == 2);
+    CHECK(json.at(name)[3].at("nats_per_token").get<double>() > 0);
+  }
+  CHECK(std::filesystem::exists(page));
+  const ChildResult table = tigon_program(arguments);
+  CHECK(table.standard_output.find("student, keys found") != std::string::npos);
+}

@@ -210,6 +210,12 @@ TEST_CASE("single layers may have wider windows", "[plan]") {
   }
 }
 
+TEST_CASE("a plan with a budget still to be spent builds no stack", "[plan]") {
+  const Plan plan = load_plan("tigon", {"state_bytes=2M"});
+  CHECK(plan.state_bytes == 2'000'000);
+  check_refused<UsageError>([&] { build_stack(plan, tiny_config(2)); }, "chosen by tigon train");
+}
+
 TEST_CASE("every layer has parameters of its own", "[plan]") {
   const MixerStack stack = build_stack(load_plan("tigon"), tiny_config(/*num_layers=*/2));
   CHECK(kinds(stack) == std::vector<std::string>(2, "tigon"));

@@ -335,3 +335,53 @@ TEST_CASE("a loss of two parts is the mean of the two", "[run]") {
   CHECK(first_loss("{cross_entropy: 0.25, teacher: 0.75}", "both") ==
         Approx(0.25 * targets + 0.75 * teacher).epsilon(1e-5));
 }
+
+TEST_CASE("attention transfer moves what the recipe adds, before training", "[run]") {
+  const TinyRun run;
+  const std::vector<std::string> overrides = {
+      "linearize={recipe: tigon, window_keys: 8}", "lora.dropout=0",
+      "transfer={steps: 10, batch_rows: 4, optimizer: {lr: 1e-2, weight_decay: 0}}"};
+  const TrainOutcome outcome = run_training(run.config(overrides), false);
+  CHECK(outcome.run.at("transfer").at("steps") == 10);
+  CHECK(outcome.run.at("steps") == 12);
+  const std::vector<double> errors = step_losses(run.run_folder() / "transfer");
+  REQUIRE(errors.size() == 10);
+  CHECK(errors.back() < 0.9 * errors.front());
+  CHECK(step_losses(run.run_folder()).size() == 12);
+  check_refused<UsageError>(
+      [&] {
+        run_training(run.config({"transfer={steps: 2}", "lora.dropout=0", run.in_folder("none")}),
+                     false);
+      },
+      "expected a recipe that adds parameters, found liger-gla");
+}
+
+TEST_CASE("a loss that cannot reach what is to be trained is refused", "[run]") {
+  const TinyRun run;
+  check_refused(
+      [&] {
+        run_training(run.config({"linearize={recipe: tigon, window_keys: 8}",
+                                 "train.loss={cross_entropy: 0, attention: 1}"}),
+                     false);
+      },
+      "the loss does not depend on trainable parameters");
+}
+
+TEST_CASE("a run spends its budget of bytes on windows before it trains", "[run]") {
+  const TinyRun run;
+  const std::vector<std::string> overrides = {
+      "linearize={recipe: window, window_keys: 4, state_bytes: 20K}"};
+  const TrainOutcome outcome = run_training(run.config(overrides), false);
+  const Json& budget = outcome.run.at("state_budget");
+  CHECK(budget.at("allowed_bytes") == 20000);
+  CHECK(budget.at("after").at("state_bytes").get<int64_t>() <= 20000);
+  CHECK(outcome.run.at("plan").at("layer_windows") == budget.at("layer_windows"));
+  CHECK(outcome.run.at("state_bytes").back().at("student") == budget.at("after").at("state_bytes"));
+  check_refused<UsageError>(
+      [&] {
+        run_training(
+            run.config({"linearize={recipe: window, state_bytes: 1}", run.in_folder("small")}),
+            false);
+      },
+      "linearize.state_bytes: expected at least the");
+}

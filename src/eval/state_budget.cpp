@@ -1,0 +1,199 @@
+#include "eval/state_budget.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <optional>
+#include <set>
+
+#include "core/error.h"
+#include "core/format.h"
+#include "core/table.h"
+#include "linearize/calibrate.h"
+#include "model/state.h"
+#include "ops/linear_cross_entropy/linear_cross_entropy.h"
+
+namespace tigon {
+namespace {
+
+constexpr std::array<int64_t, 4> kTimesWider = {2, 4, 8, 16};
+constexpr double kBarWidth = 40;  // characters of the largest gain
+
+class Prober {
+ public:
+  Prober(const Model& model, const RowBatch& rows) : model_(model), rows_(rows) {}
+
+  double loss(const MixerStack& stack) const {
+    const at::NoGradGuard no_grad;
+    const at::Tensor hidden = forward_hidden(model_, stack, rows_.batch, {.use_adapters = false});
+    const at::Tensor head = model_.weights.lm_head.to(hidden.scalar_type());
+    return token_negative_log_likelihood(hidden, head, rows_.targets)
+               .sum(at::kDouble)
+               .item<double>() /
+           static_cast<double>(rows_.num_targets);
+  }
+
+  /// The bytes of a plan, and its loss once calibrated; layer and window are for the caller to set.
+  LayerProbe probe(const Plan& plan) const {
+    const MixerStack stack = build_stack(plan, model_.config, model_.device);
+    calibrate(model_, stack, rows_.batch);
+    return {.layer = -1, .window_keys = 0, .loss = loss(stack), .bytes = bytes(stack)};
+  }
+
+  int64_t bytes(const MixerStack& stack) const {
+    return state_bytes_per_sequence(stack, rows_.batch.segments.longest, model_.compute_dtype);
+  }
+
+ private:
+  const Model& model_;
+  const RowBatch& rows_;
+};
+
+int64_t window_of(const Plan& plan, int64_t layer) {
+  const auto found = plan.layer_windows.find(layer);
+  return found == plan.layer_windows.end() ? plan.window_keys : found->second;
+}
+
+Plan widened(Plan plan, const LayerProbe& probe) {
+  plan.layer_windows[probe.layer] = probe.window_keys;
+  return plan;
+}
+
+/// Every layer widened alone to every size.
+std::vector<LayerProbe> probe_layers(const Prober& prober, const Plan& plan, int64_t num_layers,
+                                     int64_t longest) {
+  std::vector<LayerProbe> probes;
+  for (int64_t layer = 0; layer < num_layers; ++layer) {
+    const int64_t window = window_of(plan, layer);
+    std::set<int64_t> windows;
+    for (const int64_t times : kTimesWider) windows.insert(std::min(times * window, longest));
+    for (const int64_t window_keys : windows) {
+      if (window_keys <= window) continue;
+      LayerProbe probe{.layer = layer, .window_keys = window_keys};
+      const LayerProbe found = prober.probe(widened(plan, probe));
+      probe.loss = found.loss;
+      probe.bytes = found.bytes;
+      probes.push_back(probe);
+    }
+  }
+  return probes;
+}
+
+/// The probe that pays most for its bytes among those that fit and pay at all.
+std::optional<LayerProbe> best_of(const std::vector<LayerProbe>& probes, const LayerProbe& now,
+                                  int64_t allowed) {
+  std::optional<LayerProbe> best;
+  double best_rate = 0;
+  for (const LayerProbe& probe : probes) {
+    if (probe.bytes > allowed || probe.loss >= now.loss) continue;
+    const double rate = (now.loss - probe.loss) / static_cast<double>(probe.bytes - now.bytes);
+    if (rate > best_rate) {
+      best_rate = rate;
+      best = probe;
+    }
+  }
+  return best;
+}
+
+Json probe_to_json(const LayerProbe& probe) {
+  return {{"layer", probe.layer},
+          {"window_keys", probe.window_keys},
+          {"nats_per_token", probe.loss},
+          {"state_bytes", probe.bytes}};
+}
+
+std::string bar(double gain, double largest) {
+  if (gain <= 0 || largest <= 0) return "";
+  std::string text;
+  for (int64_t i = 0; i < std::lround(kBarWidth * gain / largest); ++i) text += "█";
+  return text;
+}
+
+}  // namespace
+
+StateBudget spend_state_budget(const Model& model, const Plan& plan, int64_t state_bytes,
+                               const RowBatch& rows) {
+  if (plan.is_teacher()) {
+    throw UsageError(
+        "linearize.state_bytes: recipe none keeps softmax attention, whose memory grows");
+  }
+  if (plan.hybrid_every > 0 || !plan.softmax_layers.empty()) {
+    throw UsageError("linearize.state_bytes: the memory of hybrid's softmax layers grows");
+  }
+  const Prober prober(model, rows);
+  Plan chosen = plan;
+  chosen.state_bytes = 0;
+  StateBudget budget;
+  budget.allowed = state_bytes;
+  budget.before = prober.probe(chosen);
+  if (budget.before.bytes > state_bytes) {
+    throw UsageError(fmt::format(
+        "linearize.state_bytes: expected at least the {} bytes that the plan needs as it "
+        "is, found {}",
+        budget.before.bytes, state_bytes));
+  }
+  budget.teacher_loss = prober.loss(make_teacher_stack(model.config));
+  const int64_t longest = rows.batch.segments.longest;
+  budget.after = budget.before;
+  budget.probes = probe_layers(prober, chosen, model.config.num_layers, longest);
+  std::vector<LayerProbe> candidates = budget.probes;
+  while (const auto best = best_of(candidates, budget.after, state_bytes)) {
+    chosen = widened(std::move(chosen), *best);
+    budget.after = {.layer = -1, .loss = best->loss, .bytes = best->bytes};
+    candidates = probe_layers(prober, chosen, model.config.num_layers, longest);
+  }
+  budget.layer_windows = chosen.layer_windows;
+  return budget;
+}
+
+Json state_budget_to_json(const StateBudget& budget) {
+  Json probes = Json::array();
+  for (const LayerProbe& probe : budget.probes) probes.push_back(probe_to_json(probe));
+  Json windows = Json::object();
+  for (const auto& [layer, keys] : budget.layer_windows) windows[std::to_string(layer)] = keys;
+  return {
+      {"allowed_bytes", budget.allowed},
+      {"teacher_nats_per_token", budget.teacher_loss},
+      {"before", {{"nats_per_token", budget.before.loss}, {"state_bytes", budget.before.bytes}}},
+      {"probes", std::move(probes)},
+      {"layer_windows", std::move(windows)},
+      {"after", {{"nats_per_token", budget.after.loss}, {"state_bytes", budget.after.bytes}}}};
+}
+
+std::string state_budget_to_text(const StateBudget& budget) {
+  double largest = 0;
+  std::map<int64_t, double> best;  // gain of each layer's best probe
+  for (const LayerProbe& probe : budget.probes) {
+    const double gain = budget.before.loss - probe.loss;
+    best[probe.layer] = std::max(best[probe.layer], gain);
+    largest = std::max(largest, gain);
+  }
+  std::vector<std::vector<std::string>> lines;
+  for (const LayerProbe& probe : budget.probes) {
+    const double gain = budget.before.loss - probe.loss;
+    lines.push_back({fmt::format("layer {}", probe.layer), fmt::format("{}", probe.window_keys),
+                     fmt::format("{:.4f}", probe.loss), fmt::format("{:+.4f}", gain),
+                     format_bytes(static_cast<double>(probe.bytes - budget.before.bytes))});
+  }
+  std::string text = format_table({"widened", "keys", "nats/token", "gain", "more state"}, lines);
+  text += "\nlargest gain of each layer alone\n";
+  for (const auto& [layer, gain] : best) {
+    text += fmt::format("layer {:>3}  {:7.4f}  {}\n", layer, gain, bar(gain, largest));
+  }
+  std::string windows;
+  for (const auto& [layer, keys] : budget.layer_windows) {
+    windows += fmt::format("{}{}: {}", windows.empty() ? "" : ", ", layer, keys);
+  }
+  text += fmt::format(
+      "\nlayer_windows: {{{}}}\n{} of {} a sequence; {:.4f} -> {:.4f} nats/token untrained "
+      "(teacher "
+      "{:.4f})\n",
+      windows, format_bytes(static_cast<double>(budget.after.bytes)),
+      format_bytes(static_cast<double>(budget.allowed)), budget.before.loss, budget.after.loss,
+      budget.teacher_loss);
+  return text;
+}
+
+}  // namespace tigon
