@@ -188,6 +188,29 @@ __device__ inline void store_rows(bf16* target, int64_t stride, const FragmentC&
   }
 }
 
+/// The same from bf16, 16 bytes a store.
+__device__ inline void store_rows(bf16* target, int64_t stride, const FragmentA& a, int valid,
+                                  int lane) {
+  // Register i holds two columns of part i: rows 8·(i%2) to + 7, columns 8·(i/2) to + 7. The four
+  // lanes of a row exchange them until lane i has all columns of part i.
+  uint32_t x[4] = {a.x[0], a.x[1], a.x[2], a.x[3]};
+#pragma unroll
+  for (int step = 1; step <= 2; step *= 2) {
+    const bool upper = (lane & step) != 0;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      if ((i & step) != 0) continue;
+      const uint32_t received = __shfl_xor_sync(0xffffffffu, upper ? x[i] : x[i + step], step);
+      (upper ? x[i] : x[i + step]) = received;
+    }
+  }
+  const int row = lane / 4 + lane % 2 * 8;
+  if (row < valid) {
+    *reinterpret_cast<uint4*>(target + row * stride + lane % 4 / 2 * 8) =
+        uint4{x[0], x[1], x[2], x[3]};
+  }
+}
+
 /// Left operand of 16 rows and 16 columns as C elements.
 __device__ inline FragmentC widened(const FragmentA& a) {
   FragmentC c;

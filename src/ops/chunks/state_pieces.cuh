@@ -80,9 +80,15 @@ struct StatePieces {
   }
 
   __device__ void store(bf16* target, int lane) const {
-    for_each_pair(lane, [&](int row, int column, float2 pair) {
-      store_pair(target + row * D + column, pair.x, pair.y);
-    });
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) {
+      if (!exists(i)) continue;
+#pragma unroll
+      for (int g = 0; g < kGroups; ++g) {
+        store_rows(target + first_row(i) * D + first_column(i) + 16 * g, D, to_a(sums[i][g]), kTile,
+                   lane);
+      }
+    }
   }
 };
 

@@ -17,8 +17,6 @@ namespace tigon {
 namespace {
 
 constexpr const char* kOp = "joint_attention";
-constexpr double kLongestLogImportance = 6;
-constexpr double kShortestDecayTime = 8;  // tokens
 // Of φq·S^1. Below it N/Z has lost its digits, and its gradient could overflow in float32.
 constexpr double kLeastMass = 1e-30;
 
@@ -85,7 +83,6 @@ JointAttentionCall check_joint_attention(
   check_input("log_mix", log_mix, q, {N, H});
   check_input("log_tau", log_tau, q, {Hkv, 2 * D});
   TORCH_CHECK(window_keys > 0, "[", kOp, "] window_keys: expected 1 or more, found ", window_keys);
-  const at::ScalarType type = accumulation_type(q.scalar_type());
   JointAttentionCall call{
       .q = q,
       .k = k,
@@ -96,10 +93,9 @@ JointAttentionCall check_joint_attention(
       .b_q = b_q,
       .w_k = w_k,
       .b_k = b_k,
-      .log_importance =
-          log_importance.to(type).clamp(-kLongestLogImportance, kLongestLogImportance),
-      .log_mix = log_mix.to(type),
-      .log_decay = log_decay(log_tau, type),
+      .log_importance = log_importance,
+      .log_mix = log_mix,
+      .log_tau = log_tau,
       .segments = Segments::from_op_arguments(cu_seqlens, lengths, N),
       .key_segments = {},
       .options = {window_keys, rope_scale},
@@ -121,10 +117,12 @@ JointAttentionResult joint_attention_plain(const JointAttentionCall& call) {
       rope(k, call.key_positions, call.inverse_frequencies, rope_scale), v, call.segments,
       call.key_segments, {call.options.window_keys, 0, 0, /*return_lse=*/true});
 
+  const at::Tensor importance =
+      call.log_importance.to(type).clamp(-kLongestLogImportance, kLongestLogImportance).exp();
   const GatedScanResult scan = gated_scan(
       feature_map(q, call.w_q, call.b_q),
-      feature_map(k, call.w_k, call.b_k) * call.log_importance.exp().unsqueeze(-1), v,
-      call.log_decay.unsqueeze(0), call.segments, call.initial_state,
+      feature_map(k, call.w_k, call.b_k) * importance.unsqueeze(-1), v,
+      log_decay(call.log_tau, type).unsqueeze(0), call.segments, call.initial_state,
       {.normalizer = true, .delay = call.options.window_keys, .key_segments = call.key_segments});
   const int64_t D = q.size(2);
   const at::Tensor mass = scan.out.select(-1, D);  // [N, H]
@@ -132,7 +130,7 @@ JointAttentionResult joint_attention_plain(const JointAttentionCall& call) {
   const at::Tensor safe_mass = at::where(has_far, mass, 1.0);
   const at::Tensor far = scan.out.narrow(-1, 0, D) / safe_mass.unsqueeze(-1);
   const at::Tensor share =
-      at::where(has_far, (call.log_mix + safe_mass.log() - lse).sigmoid(), 0.0);
+      at::where(has_far, (call.log_mix.to(type) + safe_mass.log() - lse).sigmoid(), 0.0);
   return {at::lerp(near, far, share.unsqueeze(-1)).to(call.q.scalar_type()), scan.state};
 }
 

@@ -4,14 +4,16 @@
 
 namespace tigon {
 
+/// The clip of log_importance.
+inline constexpr double kLongestLogImportance = 6;
+/// The least e^log_tau, in tokens.
+inline constexpr double kShortestDecayTime = 8;
+
 struct JointAttentionCall {
   at::Tensor q, k, v;
   at::Tensor key_positions, inverse_frequencies;
   at::Tensor w_q, b_q, w_k, b_k;
-  // Functions of the arguments, in float32 (float64 for float64 inputs).
-  at::Tensor log_importance;  // [M, Hkv], clipped
-  at::Tensor log_mix;         // [N, H]
-  at::Tensor log_decay;       // [Hkv, 2D]: log a
+  at::Tensor log_importance, log_mix, log_tau;
   Segments segments, key_segments;
   JointAttentionOptions options;
   std::optional<at::Tensor> initial_state;

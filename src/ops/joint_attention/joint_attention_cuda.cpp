@@ -2,6 +2,7 @@
 // definition elsewhere.
 #include <ATen/cuda/CUDAContextLight.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/where.h>
 #include <ATen/ops/zeros.h>
 #include <c10/core/GradMode.h>
 #include <c10/cuda/CUDAException.h>
@@ -29,12 +30,12 @@ using torch::autograd::variable_list;
 constexpr const char* kOp = "joint_attention";
 
 /// What gradients flow to.
-enum Input : size_t { kQ, kK, kV, kWQ, kBQ, kWK, kBK, kLogImportance, kLogMix, kLogDecay, kInputs };
+enum Input : size_t { kQ, kK, kV, kWQ, kBQ, kWK, kBK, kLogImportance, kLogMix, kLogTau, kInputs };
 
 std::array<at::Tensor*, kInputs> inputs_of(JointAttentionCall& call) {
-  return {&call.q,       &call.k,        &call.v,   &call.w_q,
-          &call.b_q,     &call.w_k,      &call.b_k, &call.log_importance,
-          &call.log_mix, &call.log_decay};
+  return {&call.q,       &call.k,      &call.v,   &call.w_q,
+          &call.b_q,     &call.w_k,    &call.b_k, &call.log_importance,
+          &call.log_mix, &call.log_tau};
 }
 
 /// Whether there are kernels for this head size whose blocks fit the GPU's shared memory (sm_90 and
@@ -76,8 +77,8 @@ struct Forward {
 
 /// What every kernel of one call reads, and the tensors that it lives in.
 struct Launch {
-  /// Lays out the chunks and makes the feature maps.
-  explicit Launch(const JointAttentionCall& call)
+  /// Lays out the chunks, packs the weights and makes the keys' feature maps.
+  Launch(const JointAttentionCall& call, bool is_backward)
       : device(call.q.device()),
         stream(c10::cuda::getCurrentCUDAStream(device.index())),
         N(call.q.size(0)),
@@ -104,16 +105,26 @@ struct Launch {
     params.head_dim = static_cast<int>(D);
     params.window_chunks = static_cast<int>(call.options.window_keys / cuda::kChunkTokens);
     params.softmax_scale = static_cast<float>(1 / std::sqrt(static_cast<double>(D)));
-    params.w_q = keep(call.w_q.to(at::kBFloat16).contiguous()).const_data_ptr();
-    params.w_k = keep(call.w_k.to(at::kBFloat16).contiguous()).const_data_ptr();
+    params.w_q = numbers(call.w_q);
+    params.w_k = numbers(call.w_k);
     params.b_q = numbers(call.b_q);
     params.b_k = numbers(call.b_k);
     params.log_importance = numbers(call.log_importance);
+    params.longest_log_importance = static_cast<float>(kLongestLogImportance);
     params.log_mix = numbers(call.log_mix);
-    params.log_decay = numbers(call.log_decay);
-    params.mapped_queries = rows(make({N, H, 2 * D}, at::kBFloat16));
+    params.log_tau = numbers(call.log_tau);
+    params.least_log_tau = static_cast<float>(std::log(kShortestDecayTime));
+    params.packed_w_q = make({H, D, D}, at::kBFloat16).data_ptr();
+    params.packed_w_k = make({Hkv, D, D}, at::kBFloat16).data_ptr();
+    if (is_backward) {
+      params.transposed_w_q = make({H, D, D}, at::kBFloat16).data_ptr();
+      params.transposed_w_k = make({Hkv, D, D}, at::kBFloat16).data_ptr();
+    }
+    log_decay = make({Hkv, 2 * D}, at::kFloat);
+    params.log_decay = log_decay.data_ptr<float>();
+    C10_CUDA_CHECK(cuda::launch_joint_prepare(params, stream));
     params.mapped_keys = rows(make({N, Hkv, 2 * D}, at::kBFloat16));
-    C10_CUDA_CHECK(cuda::launch_joint_maps(params, stream));
+    C10_CUDA_CHECK(cuda::launch_joint_keys(params, stream));
   }
 
   void use(const Forward& forward) {
@@ -143,13 +154,14 @@ struct Launch {
   cudaStream_t stream;
   cuda::JointParams params = {};
   int64_t N, H, D, Hkv, S, C;
+  at::Tensor log_decay;  // [Hkv, 2D]
   std::vector<at::Tensor> kept;
 };
 
 /// The outputs are `forward.out` and the final state.
 std::pair<Forward, at::Tensor> joint_attention_fwd(const JointAttentionCall& call) {
   const c10::cuda::CUDAGuard guard(call.q.device());
-  Launch launch(call);
+  Launch launch(call, /*is_backward=*/false);
   const int64_t N = launch.N, H = launch.H, D = launch.D, Hkv = launch.Hkv;
   const int64_t S = launch.S, C = launch.C;
   const Forward forward{.out = empty_rows(call.q),
@@ -170,7 +182,7 @@ std::pair<Forward, at::Tensor> joint_attention_fwd(const JointAttentionCall& cal
 variable_list joint_attention_bwd(const JointAttentionCall& call, const Forward& forward,
                                   const at::Tensor& out_gradient) {
   const c10::cuda::CUDAGuard guard(call.q.device());
-  Launch launch(call);
+  Launch launch(call, /*is_backward=*/true);
   const int64_t N = launch.N, H = launch.H, D = launch.D, Hkv = launch.Hkv;
   const int64_t S = launch.S, C = launch.C;
   launch.use(forward);
@@ -181,7 +193,7 @@ variable_list joint_attention_bwd(const JointAttentionCall& call, const Forward&
   };
   const at::Tensor q = empty_rows(call.q), k = empty_rows(call.k), v = empty_rows(call.v);
   const at::Tensor log_mix = numbers({N, H}), log_importance = numbers({N, Hkv});
-  const int64_t splits = (N + cuda::kMapSplitTokens - 1) / cuda::kMapSplitTokens;
+  const int64_t splits = (N + cuda::kSplitTokens - 1) / cuda::kSplitTokens;
   const at::Tensor weights = numbers({splits, H + Hkv, D, D});
   const at::Tensor biases = numbers({splits, H + Hkv, D});
   const at::Tensor query_decays = zeros({C, 4, H, 2 * D}), key_decays = zeros({C, 4, Hkv, 2 * D});
@@ -200,6 +212,7 @@ variable_list joint_attention_bwd(const JointAttentionCall& call, const Forward&
   p.query_decay_gradients = query_decays.data_ptr<float>();
   p.key_decay_gradients = key_decays.data_ptr<float>();
   p.state_decay_gradients = state_decays.data_ptr<float>();
+  p.weighted_queries = launch.rows(launch.make({N, H, 2 * D}, at::kBFloat16));
   p.row_dots = numbers({N, H}).data_ptr<float>();
   p.state_gradients = launch.make({C, Hkv, 2 * D, D}, at::kBFloat16).data_ptr();
   p.mass_gradients = numbers({C, Hkv, 2 * D}).data_ptr<float>();
@@ -207,12 +220,15 @@ variable_list joint_attention_bwd(const JointAttentionCall& call, const Forward&
   C10_CUDA_CHECK(cuda::launch_joint_bwd_states(p, launch.stream));
   C10_CUDA_CHECK(cuda::launch_joint_bwd_window_keys(p, launch.stream));
   C10_CUDA_CHECK(cuda::launch_joint_bwd_far_keys(p, launch.stream));
-  C10_CUDA_CHECK(cuda::launch_joint_bwd_maps(p, launch.stream));
+  C10_CUDA_CHECK(cuda::launch_joint_bwd_weights(p, launch.stream));
 
   const at::Tensor weight = weights.sum(0), bias = biases.sum(0);
-  const at::Tensor decay =
-      query_decays.sum(at::IntArrayRef{0, 1}).view({Hkv, H / Hkv, 2 * D}).sum(1) +
-      key_decays.sum(at::IntArrayRef{0, 1}) + state_decays.sum(0);
+  const at::Tensor log_decay =
+      query_decays.flatten(0, 1).sum(0).view({Hkv, H / Hkv, 2 * D}).sum(1) +
+      key_decays.flatten(0, 1).sum(0) + state_decays.sum(0);
+  // log a = −e^−log_tau where the decay time is its bound or longer.
+  const at::Tensor log_tau = at::where(call.log_tau >= std::log(kShortestDecayTime),
+                                       log_decay * launch.log_decay.neg(), 0.0);
   return {q,
           k,
           v,
@@ -222,7 +238,7 @@ variable_list joint_attention_bwd(const JointAttentionCall& call, const Forward&
           bias.narrow(0, H, Hkv),
           log_importance,
           log_mix,
-          decay};
+          log_tau};
 }
 
 /// The same through the plain definition, for upstream gradients of the state.
@@ -264,12 +280,12 @@ class JointAttention : public torch::autograd::Function<JointAttention> {
                                const at::Tensor& v, const at::Tensor& w_q, const at::Tensor& b_q,
                                const at::Tensor& w_k, const at::Tensor& b_k,
                                const at::Tensor& log_importance, const at::Tensor& log_mix,
-                               const at::Tensor& log_decay, const JointAttentionCall& call) {
+                               const at::Tensor& log_tau, const JointAttentionCall& call) {
     ctx->saved_data["call"] = c10::IValue::make_capsule(c10::make_intrusive<KeptCall>(call));
     ctx->set_materialize_grads(false);
     const auto [found, state] = joint_attention_fwd(call);
     // The chunk states cost less to keep than to make again; the feature maps do not.
-    ctx->save_for_backward({q, k, v, w_q, b_q, w_k, b_k, log_importance, log_mix, log_decay,
+    ctx->save_for_backward({q, k, v, w_q, b_q, w_k, b_k, log_importance, log_mix, log_tau,
                             found.out, found.states, found.masses, found.log2_sum_exp,
                             found.far_weights});
     return {found.out, state};
@@ -326,14 +342,15 @@ std::tuple<at::Tensor, at::Tensor> joint_attention_cuda(
     return {result.out, result.state};
   }
   check_for_kernels(call);
-  // Gradients of parameters are float32, and autograd casts them to the parameters' dtype.
-  for (at::Tensor* parameter : {&call.w_q, &call.b_q, &call.w_k, &call.b_k}) {
-    *parameter = parameter->to(at::kFloat);
+  // Their gradients are float32, and autograd casts them to the dtypes of the arguments.
+  for (at::Tensor* input : {&call.w_q, &call.b_q, &call.w_k, &call.b_k, &call.log_importance,
+                            &call.log_mix, &call.log_tau}) {
+    *input = input->to(at::kFloat);
   }
   if (c10::GradMode::is_enabled() && any_requires_gradient(call)) {
     const variable_list result =
         JointAttention::apply(call.q, call.k, call.v, call.w_q, call.b_q, call.w_k, call.b_k,
-                              call.log_importance, call.log_mix, call.log_decay, call);
+                              call.log_importance, call.log_mix, call.log_tau, call);
     return {result[0], result[1]};
   }
   const auto [forward, state] = joint_attention_fwd(call);

@@ -24,7 +24,7 @@ namespace tigon::cuda {
 /// The place in a chunk around which decays are split.
 inline constexpr int kMiddlePlace = 32;
 /// Tokens whose share of the weights' gradients one block sums.
-inline constexpr int kMapSplitTokens = 1024;
+inline constexpr int kSplitTokens = 1024;
 
 /// Everything that the kernels of one call read or write; the first group is always there.
 struct JointParams {
@@ -36,14 +36,22 @@ struct JointParams {
   int chunk_count, segments, heads, kv_heads, head_dim;
   int window_chunks;            // W ≥ 1
   float softmax_scale;          // 1/√D
-  const void *w_q, *w_k;        // [H, D, D], [Hkv, D, D] bf16
+  const float *w_q, *w_k;       // [H, D, D], [Hkv, D, D]
   const float *b_q, *b_k;       // [H, D], [Hkv, D]
-  const float* log_importance;  // [N, Hkv], clipped
-  const float* log_mix;         // [N, H]
-  const float* log_decay;       // [Hkv, 2D]: natural logarithm of a
+  const float* log_importance;  // [N, Hkv] before the clip
+  float longest_log_importance;
+  const float* log_mix;  // [N, H]
+  const float* log_tau;  // [Hkv, 2D]
+  float least_log_tau;
 
-  HeadRows mapped_queries;  // Q' [N, H, 2D]
-  HeadRows mapped_keys;     // K' [N, Hkv, 2D]
+  // Made of the parameters. Weights in bf16, each matrix cut into fragments of 16 × 16 numbers, row
+  // after row, as the eight numbers of each lane of a warp: those of FragmentB
+  // (ops/matrix_tiles.cuh).
+  void *packed_w_q, *packed_w_k;
+  void *transposed_w_q, *transposed_w_k;  // of the transposed matrices, or null
+  float* log_decay;                       // [Hkv, 2D]: natural logarithm of a
+
+  HeadRows mapped_keys;  // K' [N, Hkv, 2D]
   // S' before each chunk; the last column, which belongs to the denominator, apart from the others.
   void* states;        // [C, Hkv, 2D, D] bf16
   float* masses;       // [C, Hkv, 2D]
@@ -70,17 +78,20 @@ struct JointParams {
   float* key_decay_gradients;    // [C, 4, Hkv, 2D]
   float* state_decay_gradients;  // [S, Hkv, 2D]
   // Between the backward kernels.
-  float* row_dots;        // [N, H]: do · o
-  void* state_gradients;  // [C, Hkv, 2D, D] bf16, of Σ K' v of the chunk
-  float* mass_gradients;  // [C, Hkv, 2D]
+  HeadRows weighted_queries;  // [N, H, 2D]: Q' times the far weight, where there is a far part
+  float* row_dots;            // [N, H]: do · o
+  void* state_gradients;      // [C, Hkv, 2D, D] bf16, of Σ K' v of the chunk
+  float* mass_gradients;      // [C, Hkv, 2D]
 };
 
 /// Bytes of shared memory a block needs for a head size, the largest of all kernels; −1 for a head
 /// size without kernels.
 int joint_shared_memory(int head_dim);
 
-/// q, k → mapped_queries, mapped_keys.
-cudaError_t launch_joint_maps(const JointParams& params, cudaStream_t stream);
+/// Weights and log_tau → packed weights, log_decay.
+cudaError_t launch_joint_prepare(const JointParams& params, cudaStream_t stream);
+/// k → mapped_keys.
+cudaError_t launch_joint_keys(const JointParams& params, cudaStream_t stream);
 /// mapped_keys → states, masses.
 cudaError_t launch_joint_states(const JointParams& params, cudaStream_t stream);
 /// states, masses → final_state.
@@ -88,18 +99,17 @@ cudaError_t launch_joint_final_state(const JointParams& params, cudaStream_t str
 /// states, masses → out, log2_sum_exp, far_weights.
 cudaError_t launch_joint_fwd(const JointParams& params, cudaStream_t stream);
 
-/// states → q_gradient through the window, query_logit_gradients, log_mix_gradient, row_dots,
-/// query_decay_gradients.
+/// states → q_gradient, query_logit_gradients, log_mix_gradient, query_decay_gradients, row_dots,
+/// weighted_queries.
 cudaError_t launch_joint_bwd_queries(const JointParams& params, cudaStream_t stream);
-/// row_dots → state_gradients, mass_gradients, state_decay_gradients.
+/// weighted_queries, row_dots → state_gradients, mass_gradients, state_decay_gradients.
 cudaError_t launch_joint_bwd_states(const JointParams& params, cudaStream_t stream);
 /// row_dots → k_gradient and v_gradient through the window.
 cudaError_t launch_joint_bwd_window_keys(const JointParams& params, cudaStream_t stream);
-/// All of the above → the far part's share of v_gradient, key_logit_gradients,
+/// All of the above → the far part's share of k_gradient and v_gradient, key_logit_gradients,
 /// log_importance_gradient, key_decay_gradients.
 cudaError_t launch_joint_bwd_far_keys(const JointParams& params, cudaStream_t stream);
-/// Gradients of logits → the maps' share of q_gradient and k_gradient, weight_gradients,
-/// bias_gradients.
-cudaError_t launch_joint_bwd_maps(const JointParams& params, cudaStream_t stream);
+/// Gradients of logits → weight_gradients, bias_gradients.
+cudaError_t launch_joint_bwd_weights(const JointParams& params, cudaStream_t stream);
 
 }  // namespace tigon::cuda

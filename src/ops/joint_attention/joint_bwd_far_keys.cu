@@ -4,14 +4,15 @@
 //           dv_j += Σ_{r ≥ s} (w Q')_i·K'_j do_i + K'_j dT
 //           y = K' ⊙ dK' with dK'_j = Σ_{r ≥ s} (do_i·v_j − δ_i) (w Q')_i + dT [v_j; 1]
 //           d log_importance = Σ y, dz = y₊ − y₋ − (φ₊ − φ₋) Σ y over the halves of the channels,
-//           d log a += (32 − s) y
+//           dk += dz wᵀ, d log a += (32 − s) y
 // Shapes    v, dv [N, Hkv, D], K' [N, Hkv, 2D], dz [N, Hkv, D] bf16, dT [C, Hkv, 2D, D] bf16
 // Grid      (C, Hkv) blocks of three warps for each tile of 16 keys: one for dv, one for each half
 //           of the channels of dK'
 // Tiles     16 keys by 16 queries, scores transposed (keys are rows) and never stored
-// Memory    D = 64: 54 KB shared; D = 128: 122 KB. Reads Q' and do of every head of the group once
-// Saves     nothing
-// Order     heads, then tiles of queries, each in order; deterministic
+// Memory    D = 64: 81 KB shared; D = 128: 154 KB. Reads w Q' and do of every head of the group
+// once Saves     nothing Order     heads, then tiles of queries, each in order; deterministic
+#include <algorithm>
+
 #include "ops/chunks/chunk_launch.cuh"
 #include "ops/joint_attention/joint_queries.cuh"
 
@@ -30,10 +31,10 @@ struct FarKeyShared {
   alignas(16) bf16 values[kChunkTokens * kRowStride<D>];
   union {
     alignas(16) bf16 state_gradient[2 * D * kRowStride<D>];  // before the heads
-    Queries queries;
+    Queries queries[2];  // of the head at work, and of the next one on their way
     alignas(16) float exchanged[kChunkTokens * (D + 4)];  // after the heads
   };
-  alignas(16) float dots[kChunkTokens];
+  alignas(16) float dots[2][kChunkTokens];
   alignas(16) float row_sums[2][kChunkTokens];
 };
 
@@ -109,30 +110,30 @@ __device__ void begin_sums(FragmentC (&sums)[D / 16], const FarKeyShared<D>& sha
   }
 }
 
+/// Starts the copies of a head's queries.
 template <int D>
-__device__ void load_queries(FarKeyShared<D>& shared, const KeyTile& block, int head,
+__device__ void load_queries(FarKeyShared<D>& shared, const KeyTile& block, int g,
                              const JointParams& p) {
+  const int head = block.kv_head * block.group + g, slot = g % 2;
   const int64_t first = p.chunks[block.queries].first_token;
   const int length = p.chunks[block.queries].length;
-  load_rows<D>(shared.queries.out_gradients, head_of(p.out_gradient, first, head, D),
+  load_rows<D>(shared.queries[slot].out_gradients, head_of(p.out_gradient, first, head, D),
                p.out_gradient.token_stride, kChunkTokens, 0, length);
-  load_weighted_rows<2 * D>(shared.queries.mapped, head_of(p.mapped_queries, first, head, 2 * D),
-                            p.mapped_queries.token_stride, p.far_weights + first * p.heads + head,
-                            p.heads, length);
+  load_rows<2 * D>(shared.queries[slot].mapped, head_of(p.weighted_queries, first, head, 2 * D),
+                   p.weighted_queries.token_stride, kChunkTokens, 0, length);
   if (threadIdx.x < kChunkTokens) {
     const int row = threadIdx.x;
-    shared.dots[row] = row < length ? p.row_dots[(first + row) * p.heads + head] : 0.0f;
+    shared.dots[slot][row] = row < length ? p.row_dots[(first + row) * p.heads + head] : 0.0f;
   }
-  wait_for_copies();
 }
 
 /// What a tile of queries adds to dv.
 template <int D>
 __device__ void add_value_gradient(FragmentC (&sums)[D / 16], const FarKeyShared<D>& shared,
-                                   const KeyTile& block, int query_tile) {
+                                   const KeyTile& block, int slot, int query_tile) {
   const int lane = block.lane;
   const bf16* keys = shared.mapped_keys + block.tile * kTile * kRowStride<2 * D>;
-  const bf16* queries = shared.queries.mapped + query_tile * kTile * kRowStride<2 * D>;
+  const bf16* queries = shared.queries[slot].mapped + query_tile * kTile * kRowStride<2 * D>;
   FragmentC scores;
   scores.clear();
 #pragma unroll
@@ -141,7 +142,7 @@ __device__ void add_value_gradient(FragmentC (&sums)[D / 16], const FarKeyShared
   }
   if (query_tile == block.tile) keep_upper(scores, lane);
   const FragmentA a = to_a(scores);
-  const bf16* rows = shared.queries.out_gradients + query_tile * kTile * kRowStride<D>;
+  const bf16* rows = shared.queries[slot].out_gradients + query_tile * kTile * kRowStride<D>;
 #pragma unroll
   for (int n = 0; n < D / 16; ++n) {
     multiply_add(sums[n], a, load_b_transposed<D>(rows + 16 * n, lane));
@@ -151,17 +152,17 @@ __device__ void add_value_gradient(FragmentC (&sums)[D / 16], const FarKeyShared
 /// What a tile of queries adds to half of dK'.
 template <int D>
 __device__ void add_key_gradient(FragmentC (&sums)[D / 16], const FarKeyShared<D>& shared,
-                                 const KeyTile& block, int query_tile) {
+                                 const KeyTile& block, int slot, int query_tile) {
   const int lane = block.lane;
   const bf16* values = shared.values + block.tile * kTile * kRowStride<D>;
-  const bf16* rows = shared.queries.out_gradients + query_tile * kTile * kRowStride<D>;
+  const bf16* rows = shared.queries[slot].out_gradients + query_tile * kTile * kRowStride<D>;
   FragmentC gradients;
   gradients.clear();
 #pragma unroll
   for (int g = 0; g < D / 16; ++g) {
     multiply_add(gradients, load_a<D>(values + 16 * g, lane), load_b<D>(rows + 16 * g, lane));
   }
-  const float* dots = shared.dots + query_tile * kTile;
+  const float* dots = shared.dots[slot] + query_tile * kTile;
 #pragma unroll
   for (int i = 0; i < 8; ++i) {
     gradients.x[i] -= dots[fragment_column(i / 2, lane) + i % 2];
@@ -169,25 +170,25 @@ __device__ void add_key_gradient(FragmentC (&sums)[D / 16], const FarKeyShared<D
   if (query_tile == block.tile) keep_upper(gradients, lane);
   const FragmentA a = to_a(gradients);
   const bf16* queries =
-      shared.queries.mapped + query_tile * kTile * kRowStride<2 * D> + (block.role - 1) * D;
+      shared.queries[slot].mapped + query_tile * kTile * kRowStride<2 * D> + (block.role - 1) * D;
 #pragma unroll
   for (int n = 0; n < D / 16; ++n) {
     multiply_add(sums[n], a, load_b_transposed<2 * D>(queries + 16 * n, lane));
   }
 }
 
-/// Adds the far part's share of dv.
+/// rows += c: 16 tokens of one head.
 template <int D>
-__device__ void add_to_values(const FragmentC (&sums)[D / 16], const KeyTile& block,
-                              const JointParams& p) {
-  bf16* rows = head_of(p.v_gradient, block.token, block.kv_head, D);
+__device__ void add_to_rows(const HeadRows& target, const FragmentC (&c)[D / 16],
+                            const KeyTile& block) {
+  bf16* rows = head_of(target, block.token, block.kv_head, D);
 #pragma unroll
   for (int n = 0; n < D / 16; ++n) {
-    FragmentC c = widened(
-        load_query_fragment(rows + 16 * n, p.v_gradient.token_stride, block.valid, block.lane));
+    FragmentC sum =
+        widened(load_query_fragment(rows + 16 * n, target.token_stride, block.valid, block.lane));
 #pragma unroll
-    for (int i = 0; i < 8; ++i) c.x[i] += sums[n].x[i];
-    store_rows(rows + 16 * n, p.v_gradient.token_stride, c, block.valid, block.lane);
+    for (int i = 0; i < 8; ++i) sum.x[i] += c[n].x[i];
+    store_rows(rows + 16 * n, target.token_stride, sum, block.valid, block.lane);
   }
 }
 
@@ -228,9 +229,11 @@ __device__ void finish_keys(FragmentC (&sums)[D / 16], FarKeyShared<D>& shared,
       slope[i] = kLog2E * static_cast<float>(place - kMiddlePlace);
       shift[i] = 0;
       if (row >= block.valid) continue;
+      shift[i] = -kLog2E * clipped_log_importance(p, block.token + row, block.kv_head);
+      if (half != 0 || lane % 4 != 0) continue;
       const int64_t at = (block.token + row) * p.kv_heads + block.kv_head;
-      shift[i] = -kLog2E * p.log_importance[at];
-      if (half == 0 && lane % 4 == 0) p.log_importance_gradient[at] = row_sums[i];
+      const bool is_clipped = fabsf(p.log_importance[at]) > p.longest_log_importance;
+      p.log_importance_gradient[at] = is_clipped ? 0.0f : row_sums[i];
     }
     // y − φ Σ y
 #pragma unroll
@@ -265,6 +268,7 @@ __device__ void finish_keys(FragmentC (&sums)[D / 16], FarKeyShared<D>& shared,
   if (half != 0) return;
   const HeadRows& target = p.key_logit_gradients;
   bf16* rows = head_of(target, block.token, block.kv_head, D);
+  FragmentA logits[D / 16];
 #pragma unroll
   for (int n = 0; n < D / 16; ++n) {
 #pragma unroll
@@ -273,8 +277,12 @@ __device__ void finish_keys(FragmentC (&sums)[D / 16], FarKeyShared<D>& shared,
       sums[n].x[2 * i] -= other.x;
       sums[n].x[2 * i + 1] -= other.y;
     }
-    store_rows(rows + 16 * n, target.token_stride, sums[n], block.valid, lane);
+    logits[n] = to_a(sums[n]);
+    store_rows(rows + 16 * n, target.token_stride, logits[n], block.valid, lane);
+    sums[n].clear();
   }
+  multiply_packed<D>(sums, logits, packed_head<D>(p.transposed_w_k, block.kv_head), lane);
+  add_to_rows<D>(p.k_gradient, sums, block);
 }
 
 /// For keys that never leave a window.
@@ -305,29 +313,40 @@ __global__ void __launch_bounds__(kThreads, D == 64 ? 2 : 1)
   for (FragmentC& c : sums) c.clear();
   const int64_t row = (static_cast<int64_t>(blockIdx.x) * p.kv_heads + block.kv_head) * 2 * D;
   begin_sums<D>(sums, shared, block, p.mass_gradients + row);
+  __syncthreads();
+  load_queries<D>(shared, block, 0, p);
   for (int g = 0; g < block.group; ++g) {
-    __syncthreads();
-    load_queries<D>(shared, block, block.kv_head * block.group + g, p);
-    __syncthreads();
+    wait_for_copies();
+    __syncthreads();  // the queries are there, and those before are no longer read
+    if (g + 1 < block.group) load_queries<D>(shared, block, g + 1, p);
 #pragma unroll 1
     for (int t = block.tile; t < kChunkTiles; ++t) {
       if (block.role == 0) {
-        add_value_gradient<D>(sums, shared, block, t);
+        add_value_gradient<D>(sums, shared, block, g % 2, t);
       } else {
-        add_key_gradient<D>(sums, shared, block, t);
+        add_key_gradient<D>(sums, shared, block, g % 2, t);
       }
     }
   }
-  if (block.role == 0) add_to_values<D>(sums, block, p);
+  if (block.role == 0) add_to_rows<D>(p.v_gradient, sums, block);
   finish_keys<D>(sums, shared, block, p);
 }
 
 }  // namespace
 
+int joint_shared_memory(int head_dim) {
+  int bytes = -1;
+  with_head_dim(head_dim, [&](auto size) {
+    constexpr int D = decltype(size)::value;
+    bytes = static_cast<int>(std::max(sizeof(FarKeyShared<D>), sizeof(JointQueryShared<D>)));
+    return cudaSuccess;
+  });
+  return bytes;
+}
+
 cudaError_t launch_joint_bwd_far_keys(const JointParams& params, cudaStream_t stream) {
   return with_head_dim(params.head_dim, [&](auto head_dim) {
     constexpr int D = decltype(head_dim)::value;
-    static_assert(sizeof(FarKeyShared<D>) <= sizeof(JointQueryShared<D>), "joint_shared_memory");
     const dim3 grid(params.chunk_count, params.kv_heads);
     return launch_with_shared_memory(bwd_far_keys_kernel<D>, grid, kThreads,
                                      sizeof(FarKeyShared<D>), params, stream);

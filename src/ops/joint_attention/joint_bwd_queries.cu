@@ -1,14 +1,14 @@
 // Computes  what the queries get. With L the log-sum-exp of the whole denominator, w the far weight
 //           e^log_mix / denominator and δ_i = do_i · o_i:
 //           window: P = e^(s − L), dS = P (do vᵀ − δ), dq = RoPE⁻¹(Σ dS RoPE(k)) / √D
-//           far: y = Q' ⊙ dQ' with dQ' = w (Σ_{s ≤ r} (do·v_s − δ) K'_s + S' do − δ masses),
+//           far: y = w Q' ⊙ (Σ_{s ≤ r} (do·v_s − δ) K'_s + S' do − δ masses),
 //           d log_mix = Σ y, dz = y₊ − y₋ − (φ₊ − φ₋) Σ y over the halves of the channels,
-//           d log a += (r − 32) y
-// Shapes    as forward; query_logit_gradients dz [N, H, D] bf16
+//           dq += dz wᵀ, d log a += (r − 32) y
+// Shapes    as forward; query_logit_gradients dz [N, H, D], weighted_queries w Q' [N, H, 2D] bf16
 // Grid      (C, Hkv) blocks of 128 threads for each query head at work at once (one or two)
 // Tiles     as forward; one warp owns 16 query rows, all its products stay in registers
-// Memory    shared as forward. Reads q, do, o and Q' once, writes dq and dz
-// Saves     δ; the maps were made again
+// Memory    shared as forward. Reads q, do and o once, writes dq, dz and w Q'
+// Saves     δ, dz and w Q' for the kernels that follow
 // Order     fixed; deterministic
 #include "ops/chunks/chunk_launch.cuh"
 #include "ops/joint_attention/joint_queries.cuh"
@@ -16,9 +16,11 @@
 namespace tigon::cuda {
 namespace {
 
-/// Of the thread's two rows.
+/// Of the thread's two rows; the window's sums are the thread's share of them.
 struct RowValues {
   float log2_sum_exp[2], far_weight[2], dot[2];
+  float2 far_sum;                       // Σ y
+  float window_mass[2], window_sum[2];  // Σ P, Σ dS
 };
 
 /// do · v of a tile of keys, less δ.
@@ -36,100 +38,124 @@ __device__ FragmentC score_gradients(const FragmentA (&out_gradients)[D / 16], c
   return c;
 }
 
-/// y₊ − y₋ by channel of z, and Σ y of both rows. `mapped` is the first row of Q', `decay_sums`
-/// where the tile's share of the gradient of log a goes.
+/// y₊ − y₋ by channel of z in bf16, and Σ y of both rows. `weighted` is where the first row of w Q'
+/// goes, `decay_sums` where the tile's share of the gradient of log a goes.
 template <int D>
-__device__ float2 far_gradient(FragmentC (&difference)[D / 16], const JointQueryShared<D>& shared,
-                               const QueryBlock& block, const bf16* mapped, int64_t stride,
+__device__ float2 far_gradient(FragmentA (&difference)[D / 16], const JointQueryShared<D>& shared,
+                               const QueryBlock& block, const Logits<D>& logits,
                                const FragmentA (&out_gradients)[D / 16], const RowValues& rows,
+                               bf16* score_tile, bf16* weighted, int64_t stride,
                                float* decay_sums) {
   const int lane = block.lane, tile = block.tile;
-  FragmentA gradients[kChunkTiles];  // by distance in tiles; 0 is the queries' own place
-#pragma unroll
-  for (int distance = 0; distance < kChunkTiles; ++distance) {
-    if (distance > tile) break;
-    const bf16* values = shared.values[0] + (tile - distance) * kTile * kRowStride<D>;
+#pragma unroll 1
+  for (int t = 0; t <= tile; ++t) {
+    const bf16* values = shared.values[0] + t * kTile * kRowStride<D>;
     FragmentC c = score_gradients<D>(out_gradients, values, rows, lane);
-    if (distance == 0) keep_lower(c, lane);
-    gradients[distance] = to_a(c);
-  }
-  const int first_place = tile * kTile - kMiddlePlace;
-  const float places[2] = {static_cast<float>(first_place + fragment_row(0, lane)),
-                           static_cast<float>(first_place + fragment_row(1, lane))};
-  float sum[2] = {0, 0};
+    if (t == tile) keep_lower(c, lane);
+    bf16* target = score_tile + fragment_row(0, lane) * kRowStride<kChunkTokens> + 16 * t +
+                   fragment_column(0, lane);
 #pragma unroll
-  for (int n = 0; n < D / 16; ++n) {
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int channel = half * D + 16 * n;
-      FragmentC y;
-      y.clear();
-#pragma unroll
-      for (int g = 0; g < D / 16; ++g) {
-        multiply_add(y, out_gradients[g],
-                     load_b<D>(shared.state + channel * kRowStride<D> + 16 * g, lane));
-      }
-#pragma unroll
-      for (int distance = 0; distance < kChunkTiles; ++distance) {
-        if (distance > tile) break;
-        const bf16* keys = shared.mapped_keys + (tile - distance) * kTile * kRowStride<2 * D>;
-        multiply_add(y, gradients[distance], load_b_transposed<2 * D>(keys + channel, lane));
-      }
-      const FragmentC phi =
-          widened(load_query_fragment(mapped + channel, stride, block.valid, lane));
-#pragma unroll
-      for (int i = 0; i < 8; ++i) {
-        const float mass = shared.masses[channel + fragment_column(i / 2, lane) + i % 2];
-        const int row = i / 2 % 2;
-        y.x[i] = phi.x[i] * rows.far_weight[row] * (y.x[i] - rows.dot[row] * mass);
-        sum[row] += y.x[i];
-        difference[n].x[i] = half == 0 ? y.x[i] : difference[n].x[i] - y.x[i];
-      }
-      store_column_sums(decay_sums + channel, y, places, lane);
+    for (int i = 0; i < 4; ++i) {
+      store_pair(target + i % 2 * 8 * kRowStride<kChunkTokens> + i / 2 * 8, c.x[2 * i],
+                 c.x[2 * i + 1]);
     }
+  }
+  __syncwarp();
+  const float shift[2] = {log2_fast(rows.far_weight[0]), log2_fast(rows.far_weight[1])};
+  float slope[2], sum[2] = {0, 0};
+  places_from_middle(slope, tile, lane);
+  const float places[2] = {slope[0] / kLog2E, slope[1] / kLog2E};
+  FragmentC both;
+#pragma unroll
+  for (int step = 0; step < 2 * D / 16; ++step) {
+    const int half = step % 2, n = step / 2, channel = half * D + 16 * n;
+    FragmentC y;
+    y.clear();
+#pragma unroll
+    for (int g = 0; g < D / 16; ++g) {
+      multiply_add(y, out_gradients[g],
+                   load_b<D>(shared.state + channel * kRowStride<D> + 16 * g, lane));
+    }
+#pragma unroll
+    for (int t = 0; t < kChunkTiles; ++t) {
+      if (t > tile) break;
+      const bf16* keys = shared.mapped_keys + t * kTile * kRowStride<2 * D>;
+      multiply_add(y, load_a<kChunkTokens>(score_tile + 16 * t, lane),
+                   load_b_transposed<2 * D>(keys + channel, lane));
+    }
+    const FragmentA packed =
+        to_a(logits.mapped(half, n, shift, slope, shared.log_decay + half * D, lane));
+    store_rows(weighted + channel, stride, packed, block.valid, lane);
+    const FragmentC phi = widened(packed);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      const float mass = shared.masses[channel + fragment_column(i / 2, lane) + i % 2];
+      const int row = i / 2 % 2;
+      y.x[i] = phi.x[i] * (y.x[i] - rows.dot[row] * mass);
+      sum[row] += y.x[i];
+      both.x[i] = half == 0 ? y.x[i] : both.x[i] - y.x[i];
+    }
+    if (half == 1) difference[n] = to_a(both);
+    store_column_sums(decay_sums + channel, y, places, lane);
   }
   return {row_sum(sum[0]), row_sum(sum[1])};
 }
 
-/// dz = difference − (φ₊ − φ₋) Σ y.
+/// dz = difference − (φ₊ − φ₋) Σ y, in place.
 template <int D>
-__device__ void finish_logit_gradient(FragmentC (&difference)[D / 16], const QueryBlock& block,
-                                      const bf16* mapped, int64_t stride, float2 sum,
-                                      const float* log_decay) {
-  const int lane = block.lane, middle = kMiddlePlace - block.tile * kTile;
-  const float sums[2] = {sum.x, sum.y};
-  const float slopes[2] = {kLog2E * static_cast<float>(middle - fragment_row(0, lane)),
-                           kLog2E * static_cast<float>(middle - fragment_row(1, lane))};
+__device__ void finish_logit_gradient(FragmentA (&difference)[D / 16], const Logits<D>& logits,
+                                      float2 sum) {
 #pragma unroll
   for (int n = 0; n < D / 16; ++n) {
+    const FragmentC positive = logits.mapped(0, n), negative = logits.mapped(1, n);
+    FragmentC c = widened(difference[n]);
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int channel = half * D + 16 * n;
-      const FragmentC phi =
-          widened(load_query_fragment(mapped + channel, stride, block.valid, lane));
-#pragma unroll
-      for (int i = 0; i < 8; ++i) {
-        const float decay = log_decay[channel + fragment_column(i / 2, lane) + i % 2];
-        const int row = i / 2 % 2;
-        const float share = phi.x[i] * exp2_fast(slopes[row] * decay) * sums[row];
-        difference[n].x[i] -= half == 0 ? share : -share;
-      }
+    for (int i = 0; i < 8; ++i) {
+      c.x[i] -= (positive.x[i] - negative.x[i]) * (i / 2 % 2 == 0 ? sum.x : sum.y);
     }
+    difference[n] = to_a(c);
+  }
+}
+
+/// The head's rows from fragments.
+template <int D>
+__device__ void store_head(const HeadRows& target, const FragmentA (&rows)[D / 16],
+                           const QueryBlock& block, int head) {
+  bf16* first = head_of(target, block.token, head, D);
+#pragma unroll
+  for (int n = 0; n < D / 16; ++n) {
+    store_rows(first + 16 * n, target.token_stride, rows[n], block.valid, block.lane);
   }
 }
 
 template <int D>
-__global__ void __launch_bounds__(256, D == 64 ? 2 : 1) bwd_queries_kernel(const JointParams p) {
+struct BwdQueryShared : JointQueryShared<D> {
+  // Gradients of far scores, one tile a warp: registers are scarcer.
+  alignas(16) bf16 score_tiles[kMostWarps][kTile * kRowStride<kChunkTokens>];
+};
+
+template <int D>
+__global__ void __launch_bounds__(32 * kMostWarps, D == 64 ? 2 : 1)
+    bwd_queries_kernel(const JointParams p) {
   extern __shared__ __align__(16) char memory[];
-  auto& shared = *reinterpret_cast<JointQueryShared<D>*>(memory);
+  auto& shared = *reinterpret_cast<BwdQueryShared<D>*>(memory);
   const QueryBlock block(p);
   const int lane = block.lane, valid = block.valid;
-  FragmentC sums[D / 16];  // of the far part, then the gradient of the rotated queries
+  FragmentC sums[D / 16];  // the gradient of the rotated queries
   FragmentA queries[D / 16], out_gradients[D / 16];
   RowValues rows;
 
   const auto begin = [&](int head) {
     if (head < 0) return;
+    const auto load = [&] {
+      load_query_rows<D>(queries, head_of(p.q, block.token, head, D), p.q.token_stride, valid,
+                         lane);
+    };
+    Logits<D> logits;
+    if (block.has_far) {
+      load();
+      logits.make(queries, packed_head<D>(p.packed_w_q, head), p.b_q + head * D, lane);
+    }
     load_query_rows<D>(out_gradients, head_of(p.out_gradient, block.token, head, D),
                        p.out_gradient.token_stride, valid, lane);
     load_query_rows<D>(queries, head_of(p.out, block.token, head, D), p.out.token_stride, valid,
@@ -148,37 +174,30 @@ __global__ void __launch_bounds__(256, D == 64 ? 2 : 1) bwd_queries_kernel(const
       rows.dot[half] = row_sum(dot[half]);
       const int row = fragment_row(half, lane);
       const int64_t at = (block.token + min(row, valid - 1)) * p.heads + head;
-      rows.log2_sum_exp[half] = p.log2_sum_exp[at];
       rows.far_weight[half] = p.far_weights[at];
       if (lane % 4 == 0 && row < valid) p.row_dots[at] = rows.dot[half];
     }
-    load_query_rows<D>(queries, head_of(p.q, block.token, head, D), p.q.token_stride, valid, lane);
-    rotate<D>(queries, p.rotations + block.token * D, valid, lane);
-
-    for (FragmentC& c : sums) c.clear();
-    float2 sum = {0, 0};
+    rows.far_sum = {0, 0};
+    FragmentA logit_gradients[D / 16] = {};
     if (block.has_far) {
-      const bf16* mapped = head_of(p.mapped_queries, block.token, head, 2 * D);
-      const int64_t stride = p.mapped_queries.token_stride;
       const int64_t tile = static_cast<int64_t>(blockIdx.x) * kChunkTiles + block.tile;
-      sum = far_gradient<D>(sums, shared, block, mapped, stride, out_gradients, rows,
-                            p.query_decay_gradients + (tile * p.heads + head) * 2 * D);
-      finish_logit_gradient<D>(sums, block, mapped, stride, sum,
-                               p.log_decay + static_cast<int64_t>(block.kv_head) * 2 * D);
+      rows.far_sum = far_gradient<D>(logit_gradients, shared, block, logits, out_gradients, rows,
+                                     shared.score_tiles[threadIdx.x / 32],
+                                     head_of(p.weighted_queries, block.token, head, 2 * D),
+                                     p.weighted_queries.token_stride,
+                                     p.query_decay_gradients + (tile * p.heads + head) * 2 * D);
+      finish_logit_gradient<D>(logit_gradients, logits, rows.far_sum);
     }
-    bf16* target = head_of(p.query_logit_gradients, block.token, head, D);
-#pragma unroll
-    for (int n = 0; n < D / 16; ++n) {
-      store_rows(target + 16 * n, p.query_logit_gradients.token_stride, sums[n], valid, lane);
-      sums[n].clear();
-    }
-    if (lane % 4 != 0) return;
+    store_head<D>(p.query_logit_gradients, logit_gradients, block, head);
+    for (FragmentC& c : sums) c.clear();
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const int row = fragment_row(half, lane);
-      if (row >= valid) continue;
-      p.log_mix_gradient[(block.token + row) * p.heads + head] = half == 0 ? sum.x : sum.y;
+      const int row = min(fragment_row(half, lane), valid - 1);
+      rows.log2_sum_exp[half] = p.log2_sum_exp[(block.token + row) * p.heads + head];
+      rows.window_mass[half] = rows.window_sum[half] = 0;
     }
+    load();  // again, rather than kept all the while
+    rotate<D>(queries, p.rotations + block.token * D, valid, lane);
   };
   const auto visit = [&](int head, int index) {
     if (head < 0) return;
@@ -200,9 +219,12 @@ __global__ void __launch_bounds__(256, D == 64 ? 2 : 1) bwd_queries_kernel(const
           score_gradients<D>(out_gradients, shared.values[index % 2] + at, rows, lane);
 #pragma unroll
       for (int i = 0; i < 8; ++i) {
-        const float probability =
-            exp2_fast(scores.x[i] * scale_log2 - rows.log2_sum_exp[i / 2 % 2]);
-        scores.x[i] = probability * gradients.x[i] * p.softmax_scale;
+        const int row = i / 2 % 2;
+        const float probability = exp2_fast(scores.x[i] * scale_log2 - rows.log2_sum_exp[row]);
+        const float gradient = probability * gradients.x[i];
+        rows.window_mass[row] += probability;
+        rows.window_sum[row] += gradient;
+        scores.x[i] = gradient * p.softmax_scale;
       }
       const FragmentA a = to_a(scores);
 #pragma unroll
@@ -213,17 +235,33 @@ __global__ void __launch_bounds__(256, D == 64 ? 2 : 1) bwd_queries_kernel(const
   };
   const auto end = [&](int head) {
     if (head < 0) return;
-    bf16* target = head_of(p.q_gradient, block.token, head, D);
 #pragma unroll
     for (int n = 0; n < D / 32; ++n) {
       rotate_back<D>(sums[n], sums[n + D / 32], n, p.rotations + block.token * D, valid, lane);
     }
+    if (block.has_far) {
+      const HeadRows& logits = p.query_logit_gradients;  // which this warp wrote
+      __syncwarp();
+      load_query_rows<D>(queries, head_of(logits, block.token, head, D), logits.token_stride, valid,
+                         lane);
+      multiply_packed<D>(sums, queries, packed_head<D>(p.transposed_w_q, head), lane);
+    }
 #pragma unroll
-    for (int n = 0; n < D / 16; ++n) {
-      store_rows(target + 16 * n, p.q_gradient.token_stride, sums[n], valid, lane);
+    for (int n = 0; n < D / 16; ++n) queries[n] = to_a(sums[n]);
+    store_head<D>(p.q_gradient, queries, block, head);
+    const float far_sums[2] = {rows.far_sum.x, rows.far_sum.y};
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      // Both sums are the gradient, up to sign and to what δ lost when o was rounded: of that they
+      // hold the far part's share and the window's, so that it cancels here.
+      const float mass = row_sum(rows.window_mass[half]), sum = row_sum(rows.window_sum[half]);
+      const int row = fragment_row(half, lane);
+      if (lane % 4 != 0 || row >= valid) continue;
+      p.log_mix_gradient[(block.token + row) * p.heads + head] =
+          rows.far_weight[half] > 0 ? mass * far_sums[half] - (1 - mass) * sum : 0.0f;
     }
   };
-  for_each_head<D>(shared, block, p, begin, visit, end);
+  for_each_head<D>(static_cast<JointQueryShared<D>&>(shared), block, p, begin, visit, end);
 }
 
 }  // namespace
@@ -232,9 +270,9 @@ cudaError_t launch_joint_bwd_queries(const JointParams& params, cudaStream_t str
   return with_head_dim(params.head_dim, [&](auto head_dim) {
     constexpr int D = decltype(head_dim)::value;
     const dim3 grid(params.chunk_count, params.kv_heads);
-    const int threads = params.heads == params.kv_heads ? 128 : 256;
+    const int threads = 32 * (params.heads == params.kv_heads ? kChunkTiles : kMostWarps);
     return launch_with_shared_memory(bwd_queries_kernel<D>, grid, threads,
-                                     sizeof(JointQueryShared<D>), params, stream);
+                                     sizeof(BwdQueryShared<D>), params, stream);
   });
 }
 

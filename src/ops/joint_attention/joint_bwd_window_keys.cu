@@ -177,7 +177,7 @@ __global__ void __launch_bounds__(kThreads, D == 64 ? 3 : 2)
   bf16* rows = head_of(target, token, block.kv_head, D);
 #pragma unroll
   for (int n = 0; n < D / 16; ++n) {
-    store_rows(rows + 16 * n, target.token_stride, sums[n], valid, block.lane);
+    store_rows(rows + 16 * n, target.token_stride, to_a(sums[n]), valid, block.lane);
   }
 }
 

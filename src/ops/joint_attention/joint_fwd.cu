@@ -1,12 +1,12 @@
 // Computes  o = (Σ_window e^s v + e^log_mix N) / (Σ_window e^s + e^log_mix Z), for one chunk and KV
 //           head with all query heads of its group. The far part comes first, as one key of score
 //           log_mix + log Z and value N/Z; the window's chunks follow as in any online softmax
-// Shapes    q [N, H, D], k and v [N, Hkv, D], Q' [N, H, 2D], K' [N, Hkv, 2D], out [N, H, D], bf16
+// Shapes    q [N, H, D], k and v [N, Hkv, D], K' [N, Hkv, 2D], out [N, H, D], bf16
 // Grid      (C, Hkv) blocks of 128 threads for each query head at work at once (one or two)
 // Tiles     chunks of 64 keys; a warp owns 16 query rows of a head: its scores and its output stay
 //           in registers
-// Memory    D = 64: 73 KB shared, two blocks a multiprocessor; D = 128: 174 KB, one. Reads q and Q'
-//           once, k and v 1 + W times (from L2), writes out and two numbers a row
+// Memory    D = 64: 74 KB shared, two blocks a multiprocessor; D = 128: 175 KB, one. Reads q once,
+//           k and v 1 + W times (from L2), writes out and two numbers a row
 // Saves     log2 of the denominator, and the far part's weight in it
 // Order     fixed; deterministic
 #include "ops/chunks/chunk_launch.cuh"
@@ -38,23 +38,25 @@ struct OnlineSoftmax {
 /// Q' (S' + Σ K' v), into `out`; returns Z of both rows.
 template <int D>
 __device__ float2 far_sums(FragmentC (&out)[D / 16], const JointQueryShared<D>& shared,
-                           const QueryBlock& block, const bf16* queries, int64_t stride) {
+                           const QueryBlock& block, const Logits<D>& logits) {
   const int lane = block.lane, tile = block.tile;
   // By distance in tiles; 0 is the queries' own place.
   FragmentC scores[kChunkTiles];
   for (FragmentC& c : scores) c.clear();
-  float mass[2] = {0, 0};
+  const float shift[2] = {0, 0};
+  float mass[2] = {0, 0}, slope[2];
+  places_from_middle(slope, tile, lane);
 #pragma unroll
   for (int g = 0; g < 2 * D / 16; ++g) {
-    const FragmentA a = load_query_fragment(queries + 16 * g, stride, block.valid, lane);
+    const int half = g % 2, channel = half * D + g / 2 * 16;
+    const FragmentC phi =
+        logits.mapped(half, g / 2, shift, slope, shared.log_decay + half * D, lane);
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const float2 pair = unpack(a.x[i]);
-      const float2 masses =
-          *reinterpret_cast<const float2*>(shared.masses + 16 * g + fragment_column(i, lane));
-      mass[i % 2] += pair.x * masses.x + pair.y * masses.y;
+    for (int i = 0; i < 8; ++i) {
+      mass[i / 2 % 2] += phi.x[i] * shared.masses[channel + fragment_column(i / 2, lane) + i % 2];
     }
-    const bf16* state = shared.state + 16 * g * kRowStride<D>;
+    const FragmentA a = to_a(phi);
+    const bf16* state = shared.state + channel * kRowStride<D>;
 #pragma unroll
     for (int n = 0; n < D / 16; ++n) {
       multiply_add(out[n], a, load_b_transposed<D>(state + 16 * n, lane));
@@ -63,7 +65,7 @@ __device__ float2 far_sums(FragmentC (&out)[D / 16], const JointQueryShared<D>& 
     for (int distance = 0; distance < kChunkTiles; ++distance) {
       if (distance > tile) break;
       const bf16* keys = shared.mapped_keys + (tile - distance) * kTile * kRowStride<2 * D>;
-      multiply_add(scores[distance], a, load_b<2 * D>(keys + 16 * g, lane));
+      multiply_add(scores[distance], a, load_b<2 * D>(keys + channel, lane));
     }
   }
   keep_lower(scores[0], lane);
@@ -175,20 +177,25 @@ __global__ void __launch_bounds__(256, D == 64 ? 2 : 1) fwd_kernel(const JointPa
   const auto begin = [&](int head) {
     if (head < 0) return;
     softmax.clear();
-    load_query_rows<D>(queries, head_of(p.q, block.token, head, D), p.q.token_stride, block.valid,
-                       lane);
-    rotate<D>(queries, p.rotations + block.token * D, block.valid, lane);
+    const auto load = [&] {
+      load_query_rows<D>(queries, head_of(p.q, block.token, head, D), p.q.token_stride, block.valid,
+                         lane);
+    };
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int row = min(fragment_row(half, lane), block.valid - 1);
       const float mix = p.log_mix[(block.token + row) * p.heads + head];
       log2_mix[half] = block.has_far ? kLog2E * mix : -INFINITY;
     }
-    if (!block.has_far) return;
-    const float2 mass =
-        far_sums<D>(softmax.out, shared, block, head_of(p.mapped_queries, block.token, head, 2 * D),
-                    p.mapped_queries.token_stride);
-    begin_with_far<D>(softmax, mass, log2_mix, lane);
+    if (block.has_far) {
+      load();
+      Logits<D> logits;
+      logits.make(queries, packed_head<D>(p.packed_w_q, head), p.b_q + head * D, lane);
+      const float2 mass = far_sums<D>(softmax.out, shared, block, logits);
+      begin_with_far<D>(softmax, mass, log2_mix, lane);
+    }
+    load();  // again, rather than kept all the while
+    rotate<D>(queries, p.rotations + block.token * D, block.valid, lane);
   };
   const auto visit = [&](int head, int index) {
     if (head < 0) return;
@@ -213,22 +220,13 @@ __global__ void __launch_bounds__(256, D == 64 ? 2 : 1) fwd_kernel(const JointPa
     for (int n = 0; n < D / 16; ++n) {
 #pragma unroll
       for (int i = 0; i < 8; ++i) softmax.out[n].x[i] *= scales[i / 2 % 2];
-      store_rows(target + 16 * n, p.out.token_stride, softmax.out[n], block.valid, lane);
+      store_rows(target + 16 * n, p.out.token_stride, to_a(softmax.out[n]), block.valid, lane);
     }
   };
   for_each_head<D>(shared, block, p, begin, visit, end);
 }
 
 }  // namespace
-
-int joint_shared_memory(int head_dim) {
-  int bytes = -1;
-  with_head_dim(head_dim, [&](auto size) {
-    bytes = static_cast<int>(sizeof(JointQueryShared<decltype(size)::value>));
-    return cudaSuccess;
-  });
-  return bytes;
-}
 
 cudaError_t launch_joint_fwd(const JointParams& params, cudaStream_t stream) {
   return with_head_dim(params.head_dim, [&](auto head_dim) {

@@ -1,9 +1,12 @@
 // A chunk of queries and the keys they see: what forward and backward share where warps own
 // queries.
 #pragma once
-#include "ops/joint_attention/joint_rows.cuh"
+#include "ops/joint_attention/joint_maps.cuh"
 
 namespace tigon::cuda {
+
+/// Of a block: four for each query head at work at once.
+inline constexpr int kMostWarps = 2 * kChunkTiles;
 
 /// Keys and values of two chunks of the window are there at a time; the first is the chunk that
 /// leaves the window, whose mapped keys are there too.
@@ -16,6 +19,7 @@ struct JointQueryShared {
   alignas(16) bf16 rotated_keys[2][kTileElements];
   alignas(16) bf16 values[2][kTileElements];
   alignas(16) float masses[2 * D];
+  alignas(16) float log_decay[2 * D];
 };
 
 /// What a block works on.
@@ -76,7 +80,10 @@ __device__ void load_far(JointQueryShared<D>& shared, const QueryBlock& block,
   const int64_t chunk = static_cast<int64_t>(blockIdx.x) - block.window_chunks;
   const int64_t row = (chunk * p.kv_heads + block.kv_head) * 2 * D;
   load_rows<D>(shared.state, static_cast<const bf16*>(p.states) + row * D, D, 2 * D, 0, 2 * D);
-  for (int i = threadIdx.x; i < 2 * D; i += blockDim.x) shared.masses[i] = p.masses[row + i];
+  for (int i = threadIdx.x; i < 2 * D; i += blockDim.x) {
+    shared.masses[i] = p.masses[row + i];
+    shared.log_decay[i] = p.log_decay[static_cast<int64_t>(block.kv_head) * 2 * D + i];
+  }
 }
 
 /// Walks the query heads of the block's group, as many at once as it has sets of four warps, with

@@ -8,27 +8,10 @@ namespace tigon::cuda {
 /// Tiles of 16 tokens in a chunk.
 inline constexpr int kChunkTiles = kChunkTokens / kTile;
 
-/// The 64 rows of a tile [64, D] from mapped queries, each times its far weight; rows from `end` on
-/// become zero. `source` and `weights` are row 0's; weights lie `heads` apart.
-template <int D>
-__device__ void load_weighted_rows(bf16* tile, const bf16* source, int64_t stride,
-                                   const float* weights, int heads, int end) {
-  constexpr int kPieces = D / 8;
-  for (int item = threadIdx.x; item < kChunkTokens * kPieces; item += blockDim.x) {
-    const int row = item / kPieces, column = item % kPieces * 8;
-    uint4 piece = {0, 0, 0, 0};
-    if (row < end) {
-      piece = *reinterpret_cast<const uint4*>(source + row * stride + column);
-      const float weight = weights[static_cast<int64_t>(row) * heads];
-      uint32_t* pairs = reinterpret_cast<uint32_t*>(&piece);
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const float2 pair = unpack(pairs[i]);
-        pairs[i] = pack(pair.x * weight, pair.y * weight);
-      }
-    }
-    *reinterpret_cast<uint4*>(tile + row * kRowStride<D> + column) = piece;
-  }
+/// log_importance of a key, clipped.
+__device__ inline float clipped_log_importance(const JointParams& p, int64_t token, int head) {
+  const float x = p.log_importance[token * p.kv_heads + head];
+  return fminf(fmaxf(x, -p.longest_log_importance), p.longest_log_importance);
 }
 
 /// One of the fragments that load_query_rows makes; `source` is the first row's first column.

@@ -2,8 +2,8 @@
 //
 // Computes  T_c = Σ_s K'_s [v_s; 1]ᵀ over a chunk's tokens, then along each segment
 //           S'_{c+1} = a^64 (S'_c + T_c); backward, with V the gradient of S',
-//           direct_c = Σ_i w_i Q'_i [do_i; −do_i·o_i]ᵀ over the queries that read S'_c (w their far
-//           weights), V_c = direct_c + dT_c, dT_c = a^64 V_{c+1}, d log a = 64 Σ_c S'_c ⊙ V_c
+//           direct_c = Σ_i (w Q')_i [do_i; −do_i·o_i]ᵀ over the queries that read S'_c, V_c =
+//           direct_c + dT_c, dT_c = a^64 V_{c+1}, d log a = 64 Σ_c S'_c ⊙ V_c
 // Shapes    states [C, Hkv, 2D, D] in bf16, accumulated in float32; masses [C, Hkv, 2D] float32
 // Grid      sums of chunks: (C, Hkv, 2 halves of the channels) blocks of 256; scans: one warp for
 //           each row of each segment's state
@@ -22,12 +22,13 @@ namespace {
 
 constexpr int kThreads = kStateThreads;
 
+/// Of two pairs of tiles: the one at work, and the next head's on their way.
 template <int D>
 struct SumsShared {
-  alignas(16) bf16 left[kChunkTokens * kRowStride<D>];
-  alignas(16) bf16 right[kChunkTokens * kRowStride<D>];
-  float factors[kChunkTokens];
-  float column_sums[kThreads];
+  alignas(16) bf16 left[2][kChunkTokens * kRowStride<D>];
+  alignas(16) bf16 right[2][kChunkTokens * kRowStride<D>];
+  float factors[2][kChunkTokens];
+  float column_sums[2 * D];
 };
 
 /// Row `half`·D of the state of one chunk and head: an element's index divided by D.
@@ -40,19 +41,19 @@ __device__ int64_t first_state_row(const JointParams& p, int64_t index, int head
 template <int D>
 __device__ float sum_keys(StatePieces<D>& state, SumsShared<D>& shared, const JointParams& p,
                           int64_t first_token, int length, int head, int half) {
-  load_rows<D>(shared.left, head_of(p.mapped_keys, first_token, head, 2 * D) + half * D,
+  load_rows<D>(shared.left[0], head_of(p.mapped_keys, first_token, head, 2 * D) + half * D,
                p.mapped_keys.token_stride, kChunkTokens, 0, length);
-  load_rows<D>(shared.right, head_of(p.v, first_token, head, D), p.v.token_stride, kChunkTokens, 0,
-               length);
+  load_rows<D>(shared.right[0], head_of(p.v, first_token, head, D), p.v.token_stride, kChunkTokens,
+               0, length);
   wait_for_copies();
   __syncthreads();
 #pragma unroll
   for (int j = 0; j < kChunkTokens / kTile; ++j) {
     const int at = j * kTile * kRowStride<D>;
-    state.add(shared.left + at, shared.right + at, threadIdx.x % 32);
+    state.add(shared.left[0] + at, shared.right[0] + at, threadIdx.x % 32);
   }
   ColumnSums<D> mass;
-  mass.add(shared.left, [](int) { return 1.0f; });
+  mass.add(shared.left[0], [](int) { return 1.0f; });
   return mass.total(shared.column_sums);
 }
 
@@ -185,29 +186,31 @@ __global__ void __launch_bounds__(kThreads) gradient_sums_kernel(const JointPara
   // The state before a segment's first chunk is zero and has no gradient.
   if (read <= p.chunk_offsets[chunk.segment]) return;
 
+  const auto load = [&](int head, int slot) {
+    const int64_t first = chunk.first_token;
+    load_rows<D>(shared.right[slot], head_of(p.out_gradient, first, head, D),
+                 p.out_gradient.token_stride, kChunkTokens, 0, chunk.length);
+    load_rows<D>(shared.left[slot], head_of(p.weighted_queries, first, head, 2 * D) + half * D,
+                 p.weighted_queries.token_stride, kChunkTokens, 0, chunk.length);
+    for (int row = threadIdx.x; row < kChunkTokens; row += kThreads) {
+      shared.factors[slot][row] =
+          row < chunk.length ? -p.row_dots[(first + row) * p.heads + head] : 0.0f;
+    }
+  };
   StatePieces<D> state;
   ColumnSums<D> mass;
+  load(kv_head * group, 0);
   for (int g = 0; g < group; ++g) {
-    const int head = kv_head * group + g;
-    const int64_t first = chunk.first_token;
-    __syncthreads();
-    load_rows<D>(shared.right, head_of(p.out_gradient, first, head, D), p.out_gradient.token_stride,
-                 kChunkTokens, 0, chunk.length);
-    load_weighted_rows<D>(shared.left, head_of(p.mapped_queries, first, head, 2 * D) + half * D,
-                          p.mapped_queries.token_stride, p.far_weights + first * p.heads + head,
-                          p.heads, chunk.length);
-    if (threadIdx.x < kChunkTokens) {
-      const int row = threadIdx.x;
-      shared.factors[row] = row < chunk.length ? -p.row_dots[(first + row) * p.heads + head] : 0.0f;
-    }
+    const int slot = g % 2;
     wait_for_copies();
-    __syncthreads();
+    __syncthreads();  // the tiles are there, and those before are no longer read
+    if (g + 1 < group) load(kv_head * group + g + 1, 1 - slot);
 #pragma unroll
     for (int j = 0; j < kChunkTokens / kTile; ++j) {
       const int at = j * kTile * kRowStride<D>;
-      state.add(shared.left + at, shared.right + at, threadIdx.x % 32);
+      state.add(shared.left[slot] + at, shared.right[slot] + at, threadIdx.x % 32);
     }
-    mass.add(shared.left, [&](int row) { return shared.factors[row]; });
+    mass.add(shared.left[slot], [&](int row) { return shared.factors[slot][row]; });
   }
   const float total = mass.total(shared.column_sums);
   const int64_t row = first_state_row<D>(p, read, kv_head, half);
