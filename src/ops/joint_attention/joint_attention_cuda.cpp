@@ -124,6 +124,7 @@ struct Launch {
     params.log_decay = log_decay.data_ptr<float>();
     C10_CUDA_CHECK(cuda::launch_joint_prepare(params, stream));
     params.mapped_keys = rows(make({N, Hkv, 2 * D}, at::kBFloat16));
+    params.rotated_keys = rows(make({N, Hkv, D}, at::kBFloat16));
     C10_CUDA_CHECK(cuda::launch_joint_keys(params, stream));
   }
 
@@ -212,6 +213,7 @@ variable_list joint_attention_bwd(const JointAttentionCall& call, const Forward&
   p.query_decay_gradients = query_decays.data_ptr<float>();
   p.key_decay_gradients = key_decays.data_ptr<float>();
   p.state_decay_gradients = state_decays.data_ptr<float>();
+  p.rotated_queries = launch.rows(launch.make({N, H, D}, at::kBFloat16));
   p.weighted_queries = launch.rows(launch.make({N, H, 2 * D}, at::kBFloat16));
   p.row_dots = numbers({N, H}).data_ptr<float>();
   p.state_gradients = launch.make({C, Hkv, 2 * D, D}, at::kBFloat16).data_ptr();

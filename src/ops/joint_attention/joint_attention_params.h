@@ -51,7 +51,8 @@ struct JointParams {
   void *transposed_w_q, *transposed_w_k;  // of the transposed matrices, or null
   float* log_decay;                       // [Hkv, 2D]: natural logarithm of a
 
-  HeadRows mapped_keys;  // K' [N, Hkv, 2D]
+  HeadRows mapped_keys;   // K' [N, Hkv, 2D]
+  HeadRows rotated_keys;  // RoPE(k) [N, Hkv, D]
   // S' before each chunk; the last column, which belongs to the denominator, apart from the others.
   void* states;        // [C, Hkv, 2D, D] bf16
   float* masses;       // [C, Hkv, 2D]
@@ -79,6 +80,7 @@ struct JointParams {
   float* state_decay_gradients;  // [S, Hkv, 2D]
   // Between the backward kernels.
   HeadRows weighted_queries;  // [N, H, 2D]: Q' times the far weight, where there is a far part
+  HeadRows rotated_queries;   // RoPE(q) [N, H, D]
   float* row_dots;            // [N, H]: do · o
   void* state_gradients;      // [C, Hkv, 2D, D] bf16, of Σ K' v of the chunk
   float* mass_gradients;      // [C, Hkv, 2D]
@@ -90,7 +92,7 @@ int joint_shared_memory(int head_dim);
 
 /// Weights and log_tau → packed weights, log_decay.
 cudaError_t launch_joint_prepare(const JointParams& params, cudaStream_t stream);
-/// k → mapped_keys.
+/// k → mapped_keys, rotated_keys.
 cudaError_t launch_joint_keys(const JointParams& params, cudaStream_t stream);
 /// mapped_keys → states, masses.
 cudaError_t launch_joint_states(const JointParams& params, cudaStream_t stream);
@@ -100,11 +102,11 @@ cudaError_t launch_joint_final_state(const JointParams& params, cudaStream_t str
 cudaError_t launch_joint_fwd(const JointParams& params, cudaStream_t stream);
 
 /// states → q_gradient, query_logit_gradients, log_mix_gradient, query_decay_gradients, row_dots,
-/// weighted_queries.
+/// weighted_queries, rotated_queries.
 cudaError_t launch_joint_bwd_queries(const JointParams& params, cudaStream_t stream);
 /// weighted_queries, row_dots → state_gradients, mass_gradients, state_decay_gradients.
 cudaError_t launch_joint_bwd_states(const JointParams& params, cudaStream_t stream);
-/// row_dots → k_gradient and v_gradient through the window.
+/// rotated_queries, row_dots → k_gradient and v_gradient through the window.
 cudaError_t launch_joint_bwd_window_keys(const JointParams& params, cudaStream_t stream);
 /// All of the above → the far part's share of k_gradient and v_gradient, key_logit_gradients,
 /// log_importance_gradient, key_decay_gradients.

@@ -7,8 +7,8 @@
 // Shapes    as forward; query_logit_gradients dz [N, H, D], weighted_queries w Q' [N, H, 2D] bf16
 // Grid      (C, Hkv) blocks of 128 threads for each query head at work at once (one or two)
 // Tiles     as forward; one warp owns 16 query rows, all its products stay in registers
-// Memory    shared as forward. Reads q, do and o once, writes dq, dz and w Q'
-// Saves     δ, dz and w Q' for the kernels that follow
+// Memory    shared as forward. Reads q, do and o once, writes dq, dz, w Q' and RoPE(q)
+// Saves     δ, dz, w Q' and RoPE(q) for the kernels that follow
 // Order     fixed; deterministic
 #include "ops/chunks/chunk_launch.cuh"
 #include "ops/joint_attention/joint_queries.cuh"
@@ -61,7 +61,7 @@ __device__ float2 far_gradient(FragmentA (&difference)[D / 16], const JointQuery
     }
   }
   __syncwarp();
-  const float shift[2] = {log2_fast(rows.far_weight[0]), log2_fast(rows.far_weight[1])};
+  const float shift[2] = {0, 0};
   float slope[2], sum[2] = {0, 0};
   places_from_middle(slope, tile, lane);
   const float places[2] = {slope[0] / kLog2E, slope[1] / kLog2E};
@@ -83,10 +83,12 @@ __device__ float2 far_gradient(FragmentA (&difference)[D / 16], const JointQuery
       multiply_add(y, load_a<kChunkTokens>(score_tile + 16 * t, lane),
                    load_b_transposed<2 * D>(keys + channel, lane));
     }
-    const FragmentA packed =
-        to_a(logits.mapped(half, n, shift, slope, shared.log_decay + half * D, lane));
-    store_rows(weighted + channel, stride, packed, block.valid, lane);
-    const FragmentC phi = widened(packed);
+    // Q' as the forward pass rounded it, so that sums that cancel there do here.
+    FragmentC phi =
+        widened(to_a(logits.mapped(half, n, shift, slope, shared.log_decay + half * D, lane)));
+#pragma unroll
+    for (int i = 0; i < 8; ++i) phi.x[i] *= rows.far_weight[i / 2 % 2];
+    store_rows(weighted + channel, stride, to_a(phi), block.valid, lane);
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
       const float mass = shared.masses[channel + fragment_column(i / 2, lane) + i % 2];
@@ -142,7 +144,7 @@ __global__ void __launch_bounds__(32 * kMostWarps, D == 64 ? 2 : 1)
   const QueryBlock block(p);
   const int lane = block.lane, valid = block.valid;
   FragmentC sums[D / 16];  // the gradient of the rotated queries
-  FragmentA queries[D / 16], out_gradients[D / 16];
+  FragmentA queries[D / 16], out_gradients[D / 16], logit_gradients[D / 16];
   RowValues rows;
 
   const auto begin = [&](int head) {
@@ -151,21 +153,26 @@ __global__ void __launch_bounds__(32 * kMostWarps, D == 64 ? 2 : 1)
       load_query_rows<D>(queries, head_of(p.q, block.token, head, D), p.q.token_stride, valid,
                          lane);
     };
-    Logits<D> logits;
-    if (block.has_far) {
-      load();
-      logits.make(queries, packed_head<D>(p.packed_w_q, head), p.b_q + head * D, lane);
-    }
+    // All rows are asked for before any is waited for.
+    FragmentA outs[D / 16];
+    load();
     load_query_rows<D>(out_gradients, head_of(p.out_gradient, block.token, head, D),
                        p.out_gradient.token_stride, valid, lane);
-    load_query_rows<D>(queries, head_of(p.out, block.token, head, D), p.out.token_stride, valid,
-                       lane);
+    load_query_rows<D>(outs, head_of(p.out, block.token, head, D), p.out.token_stride, valid, lane);
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int row = min(fragment_row(half, lane), valid - 1);
+      const int64_t at = (block.token + row) * p.heads + head;
+      rows.far_weight[half] = p.far_weights[at];
+      rows.log2_sum_exp[half] = p.log2_sum_exp[at];
+      rows.window_mass[half] = rows.window_sum[half] = 0;
+    }
     float dot[2] = {0, 0};
 #pragma unroll
     for (int g = 0; g < D / 16; ++g) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        const float2 a = unpack(queries[g].x[i]), b = unpack(out_gradients[g].x[i]);
+        const float2 a = unpack(outs[g].x[i]), b = unpack(out_gradients[g].x[i]);
         dot[i % 2] += a.x * b.x + a.y * b.y;
       }
     }
@@ -173,13 +180,14 @@ __global__ void __launch_bounds__(32 * kMostWarps, D == 64 ? 2 : 1)
     for (int half = 0; half < 2; ++half) {
       rows.dot[half] = row_sum(dot[half]);
       const int row = fragment_row(half, lane);
-      const int64_t at = (block.token + min(row, valid - 1)) * p.heads + head;
-      rows.far_weight[half] = p.far_weights[at];
-      if (lane % 4 == 0 && row < valid) p.row_dots[at] = rows.dot[half];
+      if (lane % 4 != 0 || row >= valid) continue;
+      p.row_dots[(block.token + row) * p.heads + head] = rows.dot[half];
     }
     rows.far_sum = {0, 0};
-    FragmentA logit_gradients[D / 16] = {};
+    for (FragmentA& a : logit_gradients) a = {};
     if (block.has_far) {
+      Logits<D> logits;
+      logits.make(queries, packed_head<D>(p.packed_w_q, head), p.b_q + head * D, lane);
       const int64_t tile = static_cast<int64_t>(blockIdx.x) * kChunkTiles + block.tile;
       rows.far_sum = far_gradient<D>(logit_gradients, shared, block, logits, out_gradients, rows,
                                      shared.score_tiles[threadIdx.x / 32],
@@ -190,14 +198,9 @@ __global__ void __launch_bounds__(32 * kMostWarps, D == 64 ? 2 : 1)
     }
     store_head<D>(p.query_logit_gradients, logit_gradients, block, head);
     for (FragmentC& c : sums) c.clear();
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int row = min(fragment_row(half, lane), valid - 1);
-      rows.log2_sum_exp[half] = p.log2_sum_exp[(block.token + row) * p.heads + head];
-      rows.window_mass[half] = rows.window_sum[half] = 0;
-    }
     load();  // again, rather than kept all the while
     rotate<D>(queries, p.rotations + block.token * D, valid, lane);
+    store_head<D>(p.rotated_queries, queries, block, head);
   };
   const auto visit = [&](int head, int index) {
     if (head < 0) return;
@@ -240,11 +243,7 @@ __global__ void __launch_bounds__(32 * kMostWarps, D == 64 ? 2 : 1)
       rotate_back<D>(sums[n], sums[n + D / 32], n, p.rotations + block.token * D, valid, lane);
     }
     if (block.has_far) {
-      const HeadRows& logits = p.query_logit_gradients;  // which this warp wrote
-      __syncwarp();
-      load_query_rows<D>(queries, head_of(logits, block.token, head, D), logits.token_stride, valid,
-                         lane);
-      multiply_packed<D>(sums, queries, packed_head<D>(p.transposed_w_q, head), lane);
+      multiply_packed<D>(sums, logit_gradients, packed_head<D>(p.transposed_w_q, head), lane);
     }
 #pragma unroll
     for (int n = 0; n < D / 16; ++n) queries[n] = to_a(sums[n]);

@@ -70,8 +70,8 @@ __device__ void load_queries(WindowKeyShared<D>& shared, const KeyBlock& block, 
   const int length = p.chunks[chunk].length, slot = index % 2;
   load_rows<D>(shared.out_gradients[slot], head_of(p.out_gradient, first, head, D),
                p.out_gradient.token_stride, kChunkTokens, 0, length);
-  load_rotated_rows<D>(shared.rotated_queries[slot], head_of(p.q, first, head, D), p.q.token_stride,
-                       p.rotations + first * D, kChunkTokens, 0, length);
+  load_rows<D>(shared.rotated_queries[slot], head_of(p.rotated_queries, first, head, D),
+               p.rotated_queries.token_stride, kChunkTokens, 0, length);
   for (int row = threadIdx.x; row < kChunkTokens; row += kThreads) {
     const int64_t at = (first + row) * p.heads + head;
     shared.log2_sum_exp[slot][row] = row < length ? p.log2_sum_exp[at] : INFINITY;  // P = 0
@@ -139,8 +139,8 @@ __global__ void __launch_bounds__(kThreads, D == 64 ? 3 : 2)
   const int64_t first = block.chunk.first_token;
   load_rows<D>(shared.values, head_of(p.v, first, block.kv_head, D), p.v.token_stride, kChunkTokens,
                0, block.chunk.length);
-  load_rotated_rows<D>(shared.rotated_keys, head_of(p.k, first, block.kv_head, D), p.k.token_stride,
-                       p.rotations + first * D, kChunkTokens, 0, block.chunk.length);
+  load_rows<D>(shared.rotated_keys, head_of(p.rotated_keys, first, block.kv_head, D),
+               p.rotated_keys.token_stride, kChunkTokens, 0, block.chunk.length);
 
   FragmentC sums[D / 16];
   for (FragmentC& c : sums) c.clear();

@@ -49,13 +49,13 @@ __device__ float2 far_sums(FragmentC (&out)[D / 16], const JointQueryShared<D>& 
 #pragma unroll
   for (int g = 0; g < 2 * D / 16; ++g) {
     const int half = g % 2, channel = half * D + g / 2 * 16;
-    const FragmentC phi =
-        logits.mapped(half, g / 2, shift, slope, shared.log_decay + half * D, lane);
+    const FragmentA a =
+        to_a(logits.mapped(half, g / 2, shift, slope, shared.log_decay + half * D, lane));
+    const FragmentC phi = widened(a);
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
       mass[i / 2 % 2] += phi.x[i] * shared.masses[channel + fragment_column(i / 2, lane) + i % 2];
     }
-    const FragmentA a = to_a(phi);
     const bf16* state = shared.state + channel * kRowStride<D>;
 #pragma unroll
     for (int n = 0; n < D / 16; ++n) {
@@ -72,9 +72,10 @@ __device__ float2 far_sums(FragmentC (&out)[D / 16], const JointQueryShared<D>& 
 #pragma unroll
   for (int distance = 0; distance < kChunkTiles; ++distance) {
     if (distance > tile) break;
-#pragma unroll
-    for (int i = 0; i < 8; ++i) mass[i / 2 % 2] += scores[distance].x[i];
     const FragmentA a = to_a(scores[distance]);
+    const FragmentC rounded = widened(a);  // as the values are weighted
+#pragma unroll
+    for (int i = 0; i < 8; ++i) mass[i / 2 % 2] += rounded.x[i];
     const bf16* values = shared.values[0] + (tile - distance) * kTile * kRowStride<D>;
 #pragma unroll
     for (int n = 0; n < D / 16; ++n) {

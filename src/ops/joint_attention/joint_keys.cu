@@ -1,9 +1,11 @@
-// Computes  the keys' feature maps with importance and decay: K' = e^log_importance φk a^(32 − s)
-// Shapes    k [N, Hkv, D], w_k [Hkv, D, D] bf16, b_k [Hkv, D] float32 → K' [N, Hkv, 2D] bf16
+// Computes  the keys' feature maps with importance and decay: K' = e^log_importance φk a^(32 − s);
+//           RoPE(k)
+// Shapes    k [N, Hkv, D], w_k [Hkv, D, D] bf16, b_k [Hkv, D] float32 → K' [N, Hkv, 2D],
+//           rotated keys [N, Hkv, D] bf16
 // Grid      (C, Hkv) blocks of 128 threads
 // Tiles     a chunk of one head; a warp owns 16 rows, z stays in registers in float32
-// Memory    weights as fragments, straight from the L2 cache; reads k, writes two numbers for each
-//           one read
+// Memory    weights as fragments, straight from the L2 cache; reads k, writes three numbers for
+//           each one read
 // Saves     nothing: the backward pass makes the maps again
 // Order     fixed; deterministic
 #include "ops/chunks/chunk_launch.cuh"
@@ -43,6 +45,12 @@ __global__ void __launch_bounds__(kThreads) keys_kernel(const JointParams p) {
       store_rows(rows + half * D + 16 * n, p.mapped_keys.token_stride,
                  to_a(logits.mapped(half, n, shift, slope, log_decay, lane)), valid, lane);
     }
+  }
+  rotate<D>(keys, p.rotations + token * D, valid, lane);
+  bf16* rotated = head_of(p.rotated_keys, token, head, D);
+#pragma unroll
+  for (int n = 0; n < D / 16; ++n) {
+    store_rows(rotated + 16 * n, p.rotated_keys.token_stride, keys[n], valid, lane);
   }
 }
 

@@ -65,8 +65,8 @@ __device__ void load_window(JointQueryShared<D>& shared, const QueryBlock& block
   const int length = distance == 0 ? block.chunk.length : kChunkTokens;
   load_rows<D>(shared.values[index % 2], head_of(p.v, first, block.kv_head, D), p.v.token_stride,
                kChunkTokens, 0, length);
-  load_rotated_rows<D>(shared.rotated_keys[index % 2], head_of(p.k, first, block.kv_head, D),
-                       p.k.token_stride, p.rotations + first * D, kChunkTokens, 0, length);
+  load_rows<D>(shared.rotated_keys[index % 2], head_of(p.rotated_keys, first, block.kv_head, D),
+               p.rotated_keys.token_stride, kChunkTokens, 0, length);
 }
 
 /// Starts the copies of what the far part needs beside the values of the window's first chunk.
