@@ -4,12 +4,9 @@
 
 #include <cmath>
 
+#include "ops/joint_attention/joint_attention_call.h"
+
 namespace tigon {
-namespace {
-
-constexpr double kShortestDecayTime = 8;  // tokens
-
-}  // namespace
 
 at::Tensor joint_feature_map(const at::Tensor& x, const at::Tensor& w, const at::Tensor& b) {
   const at::Tensor z = x.transpose(0, 1).matmul(w.to(x.scalar_type())).transpose(0, 1) + b;

@@ -13,6 +13,7 @@
 #include <cmath>
 
 #include "ops/checks.h"
+#include "ops/chunks/chunk_tables.h"
 #include "ops/kernel_arguments.h"
 #include "ops/liger_attention/liger_attention_call.h"
 #include "ops/liger_attention/liger_attention_params.h"
@@ -57,15 +58,6 @@ void check_for_kernels(const LigerAttentionCall& call) {
   check_device(kOp, "initial_state", *call.initial_state, call.q);
 }
 
-/// As the kernels read it: a token's heads in a row, every token at 16 bytes.
-at::Tensor with_rows(const at::Tensor& x) {
-  return with_vector_rows(x.stride(1) == x.size(2) ? x : x.contiguous());
-}
-
-cuda::LigerTokens tokens_of(const at::Tensor& x) {
-  return {x.data_ptr(), x.stride(0)};
-}
-
 /// The recurrence between chunks; the backward pass reads it again.
 struct ChunkStates {
   at::Tensor before;  // [C, Hkv, D, D] bf16
@@ -90,23 +82,16 @@ struct Launch {
 
 /// Lays out the chunks.
 Launch start(const LigerAttentionCall& call) {
-  const int64_t N = call.q.size(0), H = call.q.size(1), D = call.q.size(2), Hkv = call.k.size(1);
-  const int64_t S = call.segments.count();
-  int64_t C = 0;
-  for (const int64_t length : call.segments.lengths) {
-    C += (length + cuda::kChunkTokens - 1) / cuda::kChunkTokens;
-  }
-  const at::Device device = call.q.device();
+  const int64_t D = call.q.size(2);
   Launch launch;
-  launch.stream = c10::cuda::getCurrentCUDAStream(device.index());
+  launch.stream = c10::cuda::getCurrentCUDAStream(call.q.device().index());
   cuda::LigerParams& p = launch.params;
-  p.q = tokens_of(launch.keep(with_rows(call.q)));
-  p.k = tokens_of(launch.keep(with_rows(call.k)));
-  p.v = tokens_of(launch.keep(with_rows(call.v)));
-  p.chunk_count = static_cast<int>(C);
-  p.segments = static_cast<int>(S);
-  p.heads = static_cast<int>(H);
-  p.kv_heads = static_cast<int>(Hkv);
+  p.q = head_rows(launch.keep(with_head_rows(call.q)));
+  p.k = head_rows(launch.keep(with_head_rows(call.k)));
+  p.v = head_rows(launch.keep(with_head_rows(call.v)));
+  p.segments = static_cast<int>(call.segments.count());
+  p.heads = static_cast<int>(call.q.size(1));
+  p.kv_heads = static_cast<int>(call.k.size(1));
   p.head_dim = static_cast<int>(D);
   p.window_keys = static_cast<int>(call.options.window_keys);
   p.softmax_scale = static_cast<float>(1 / std::sqrt(static_cast<double>(D)));
@@ -116,24 +101,14 @@ Launch start(const LigerAttentionCall& call) {
     p.initial_state = launch.keep(call.initial_state->contiguous()).const_data_ptr<float>();
   }
 
-  cuda::LigerLayoutParams layout = {};
-  layout.cu_seqlens = launch.keep(call.segments.cu_seqlens.contiguous()).const_data_ptr<int32_t>();
-  layout.positions = launch.keep(call.key_positions.contiguous()).const_data_ptr<int64_t>();
-  layout.inverse_frequencies =
-      launch.keep(call.inverse_frequencies.contiguous()).const_data_ptr<float>();
-  layout.rope_scale = static_cast<float>(call.options.rope_scale);
-  layout.tokens = N;
-  layout.segments = p.segments;
-  layout.head_dim = p.head_dim;
-  layout.chunk_offsets = launch.make({S + 1}, at::kInt, device).mutable_data_ptr<int32_t>();
-  layout.chunks = static_cast<cuda::LigerChunk*>(
-      launch.make({C, sizeof(cuda::LigerChunk)}, at::kByte, device).mutable_data_ptr());
-  layout.rotations = launch.make({N, D}, at::kFloat, device).mutable_data_ptr<float>();
-  p.chunk_offsets = layout.chunk_offsets;
-  p.chunks = layout.chunks;
-  p.rotations = layout.rotations;
-  C10_CUDA_CHECK(cuda::launch_liger_layout(layout, launch.stream));
-
+  const ChunkTables tables =
+      make_chunk_tables(call.segments, call.key_positions, call.inverse_frequencies,
+                        call.options.rope_scale, launch.stream);
+  p.chunk_count = tables.count;
+  p.chunk_offsets = launch.keep(tables.offsets).const_data_ptr<int32_t>();
+  launch.keep(tables.chunks);
+  p.chunks = tables.data();
+  p.rotations = launch.keep(tables.rotations).const_data_ptr<float>();
   return launch;
 }
 
@@ -167,7 +142,7 @@ Forward liger_attention_fwd(const LigerAttentionCall& call) {
   const c10::cuda::CUDAGuard guard(call.q.device());
   Launch launch = start(call);
   Forward result{.out = empty_rows(call.q), .states = make_states(launch, call)};
-  launch.params.out = tokens_of(result.out);
+  launch.params.out = head_rows(result.out);
   C10_CUDA_CHECK(cuda::launch_liger_fwd(launch.params, launch.stream));
   return result;
 }
@@ -188,7 +163,7 @@ Gradients liger_attention_bwd(const LigerAttentionCall& call, const ChunkStates&
   cuda::LigerParams& p = launch.params;
   const at::Tensor upstream =
       out_gradient.defined() ? out_gradient : at::zeros_like(call.q, call.q.options());
-  p.out_gradient = tokens_of(launch.keep(with_rows(upstream)));
+  p.out_gradient = head_rows(launch.keep(with_head_rows(upstream)));
   if (state_gradient.defined()) {
     p.final_state_gradient = launch.keep(state_gradient.contiguous()).const_data_ptr<float>();
   }
@@ -196,9 +171,9 @@ Gradients liger_attention_bwd(const LigerAttentionCall& call, const ChunkStates&
   gradients.q = empty_rows(call.q);
   gradients.k = empty_rows(call.k);
   gradients.v = empty_rows(call.v);
-  p.q_gradient = tokens_of(gradients.q);
-  p.k_gradient = tokens_of(gradients.k);
-  p.v_gradient = tokens_of(gradients.v);
+  p.q_gradient = head_rows(gradients.q);
+  p.k_gradient = head_rows(gradients.k);
+  p.v_gradient = head_rows(gradients.v);
   if (wants_initial_state) {
     gradients.initial_state = empty_rows(*call.initial_state);
     p.initial_state_gradient = gradients.initial_state.mutable_data_ptr<float>();

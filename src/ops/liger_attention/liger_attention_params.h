@@ -1,51 +1,24 @@
 // What the kernels of liger_attention and their host side share: plain structures, no Torch.
 //
-// N tokens, H query heads, Hkv key/value heads, D head size, C chunks. A chunk is 64 tokens of one
-// segment, counted from the segment's start; only a segment's last chunk may be shorter. Nothing
-// depends on where a segment lies in the batch.
+// N tokens, H query heads, Hkv key/value heads, D head size, C chunks (ops/chunks/chunk_layout.h).
 #pragma once
 #include <cuda_runtime_api.h>
 
 #include <cstdint>
 
+#include "ops/chunks/chunk_layout.h"
+
 namespace tigon::cuda {
 
-inline constexpr int kChunkTokens = 64;
 /// A query meets its own sub-chunk of 16 tokens and the four before it: 65 keys for the first
 /// of 16.
 inline constexpr int kMaxWindowKeys = 65;
 
-struct LigerChunk {
-  int32_t first_token;
-  int32_t length;  // 1 to 64
-  int32_t segment;
-  int32_t is_first;  // of its segment
-};
-
-/// Where each segment's chunks start, the chunks, and cos and sin of every token.
-struct LigerLayoutParams {
-  const int32_t* cu_seqlens;         // [S + 1]
-  const int64_t* positions;          // [N]
-  const float* inverse_frequencies;  // [D/2]
-  float rope_scale;
-  int64_t tokens;
-  int segments, head_dim;
-  int32_t* chunk_offsets;  // [S + 1]
-  LigerChunk* chunks;      // [C]
-  float* rotations;        // [N, D/2, 2]: cos, sin
-};
-
-/// bf16 tokens of one head size; heads of a token lie next to each other.
-struct LigerTokens {
-  void* data;            // [N, heads, D] bf16, 16-byte aligned
-  int64_t token_stride;  // elements, a multiple of 8
-};
-
 /// Everything that the kernels of one call read or write; the first group is always there.
 struct LigerParams {
-  LigerTokens q, k, v;
+  HeadRows q, k, v;
   const int32_t* chunk_offsets;  // [S + 1]
-  const LigerChunk* chunks;      // [C]
+  const Chunk* chunks;           // [C]
   const float* rotations;        // [N, D/2, 2]
   int chunk_count, segments, heads, kv_heads, head_dim;
   int window_keys;             // 1 to kMaxWindowKeys
@@ -60,12 +33,12 @@ struct LigerParams {
   void* states;        // [C, Hkv, D, D] bf16
   float* final_state;  // [S, Hkv, D, D]
 
-  LigerTokens out;  // forward
+  HeadRows out;  // forward
 
   // Backward: upstream gradients (of the final state: or null), then what is found.
-  LigerTokens out_gradient;
+  HeadRows out_gradient;
   const float* final_state_gradient;  // [S, Hkv, D, D]
-  LigerTokens q_gradient, k_gradient, v_gradient;
+  HeadRows q_gradient, k_gradient, v_gradient;
   float* initial_state_gradient;  // [S, Hkv, D, D] or null
   // Between the backward kernels.
   float* state_gradient_additions;  // [C, Hkv, D, D]
@@ -79,8 +52,6 @@ struct LigerParams {
 /// Bytes of shared memory a block needs for a head size, the largest of all kernels; −1 for a head
 /// size without kernels.
 int liger_shared_memory(int head_dim);
-
-cudaError_t launch_liger_layout(const LigerLayoutParams& params, cudaStream_t stream);
 
 /// additions, decays → states, final_state.
 cudaError_t launch_liger_states(const LigerParams& params, cudaStream_t stream);

@@ -13,8 +13,8 @@
 #include <algorithm>
 #include <type_traits>
 
+#include "ops/chunks/chunk_launch.cuh"
 #include "ops/liger_attention/liger_key_sums.cuh"
-#include "ops/liger_attention/liger_launch.cuh"
 #include "ops/liger_attention/liger_queries.cuh"
 
 namespace tigon::cuda {
@@ -58,7 +58,7 @@ __device__ void load_sums(KeyShared<D>& shared, const KeyBlock& block, const Lig
   load_rows<D>(shared.keys(), head_of(p.k, first, block.kv_head, D), p.k.token_stride, kChunkTokens,
                0, block.chunk.length);
   const int64_t y_stride = static_cast<int64_t>(p.heads) * D;
-  const LigerTokens query_y{p.query_gate_gradients, y_stride};
+  const HeadRows query_y{p.query_gate_gradients, y_stride};
   for (int item = threadIdx.x; item < kChunkTokens * kPieces; item += blockDim.x) {
     const int row = item / kPieces, column = item % kPieces * 8;
     float2 sums[4] = {};

@@ -12,7 +12,7 @@
 // Order     fixed; deterministic
 #include <type_traits>
 
-#include "ops/liger_attention/liger_launch.cuh"
+#include "ops/chunks/chunk_launch.cuh"
 #include "ops/liger_attention/liger_queries.cuh"
 
 namespace tigon::cuda {
@@ -29,8 +29,8 @@ template <int D>
 __device__ ScoreGradients score_gradients(const QueryShared<D>& shared,
                                           const FragmentA (&rotated_queries)[D / 16],
                                           const FragmentA (&out_gradients)[D / 16], int tile,
-                                          const LigerChunk& chunk, const LigerParams& p,
-                                          int64_t token, int head, int valid, int lane) {
+                                          const Chunk& chunk, const LigerParams& p, int64_t token,
+                                          int head, int valid, int lane) {
   FragmentC probabilities[kWindowTiles], gradients[kWindowTiles];
   const float2 log2_sum = window_softmax<D>(probabilities, rotated_queries, shared.rotated_keys,
                                             tile, chunk.is_first, p, 1.0f, lane);
@@ -119,7 +119,7 @@ template <int D>
 __global__ void __launch_bounds__(256, D == 64 ? 2 : 1) bwd_queries_kernel(const LigerParams p) {
   extern __shared__ __align__(16) char memory[];
   auto& shared = *reinterpret_cast<QueryShared<D>*>(memory);
-  const LigerChunk chunk = p.chunks[blockIdx.x];
+  const Chunk chunk = p.chunks[blockIdx.x];
   const int kv_head = blockIdx.y, group = p.heads / p.kv_heads;
   load_chunk<D>(shared, p, chunk, blockIdx.x, kv_head);
 
@@ -129,7 +129,7 @@ __global__ void __launch_bounds__(256, D == 64 ? 2 : 1) bwd_queries_kernel(const
   const int64_t token = static_cast<int64_t>(chunk.first_token) + tile * kTile;
   const float* rotations = p.rotations + token * D;
   const int64_t y_stride = static_cast<int64_t>(p.heads) * D;
-  const LigerTokens y_tokens{p.query_gate_gradients, y_stride};
+  const HeadRows y_tokens{p.query_gate_gradients, y_stride};
   for (int g = warp / kSubChunks; g < group; g += blockDim.x / 128) {
     const int head = kv_head * group + g;
     FragmentA queries[D / 16], rotated[D / 16], out_gradients[D / 16];

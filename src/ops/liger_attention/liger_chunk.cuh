@@ -10,15 +10,12 @@
 // There a log-gate below −10 counts as −10: a factor of 4.5e-5, far under bf16's rounding, stands
 // for 0.
 #pragma once
-#include "ops/matrix_tiles.cuh"
+#include "ops/chunks/chunk_rows.cuh"
 #include "ops/liger_attention/liger_attention_params.h"
 
 namespace tigon::cuda {
 
-using bf16 = __nv_bfloat16;
-
 inline constexpr int kSubChunks = kChunkTokens / kTile;
-inline constexpr float kLog2E = 1.4426950408889634f;
 inline constexpr float kLowestLogGate = -10.0f * kLog2E;  // base 2
 inline constexpr float kLowestGate = 4.5399930e-5f;       // exp(−10)
 
@@ -26,53 +23,6 @@ inline constexpr float kLowestGate = 4.5399930e-5f;       // exp(−10)
 __device__ inline float log2_gate(float k, float inverse_normalizer) {
   const float softplus = log2_fast(1.0f + exp2_fast(-fabsf(k) * kLog2E));
   return (fminf(k, 0.0f) * kLog2E - softplus) * inverse_normalizer;
-}
-
-__device__ inline bf16* head_of(const LigerTokens& tokens, int64_t token, int head, int head_dim) {
-  return static_cast<bf16*>(tokens.data) + token * tokens.token_stride +
-         static_cast<int64_t>(head) * head_dim;
-}
-
-/// Rows 0 … rows−1 of a tile from consecutive tokens of one head; rows outside [begin, end) become
-/// zero. `source` is row 0's. Wait with wait_for_copies() and a barrier.
-template <int D>
-__device__ void load_rows(bf16* tile, const bf16* source, int64_t stride, int rows, int begin,
-                          int end) {
-  constexpr int kPieces = D / 8;
-  for (int item = threadIdx.x; item < rows * kPieces; item += blockDim.x) {
-    const int row = item / kPieces, column = item % kPieces * 8;
-    const bool is_there = row >= begin && row < end;
-    copy_16_bytes(tile + row * kRowStride<D> + column,
-                  source + (is_there ? row : begin) * stride + column, is_there);
-  }
-}
-
-/// The same through the rotary embedding; `rotations` are row 0's.
-template <int D>
-__device__ void load_rotated_rows(bf16* tile, const bf16* source, int64_t stride,
-                                  const float* rotations, int rows, int begin, int end) {
-  constexpr int kPieces = D / 16;
-  for (int item = threadIdx.x; item < rows * kPieces; item += blockDim.x) {
-    const int row = item / kPieces, column = item % kPieces * 8;
-    uint4 low = {0, 0, 0, 0}, high = {0, 0, 0, 0};
-    if (row >= begin && row < end) {
-      low = *reinterpret_cast<const uint4*>(source + row * stride + column);
-      high = *reinterpret_cast<const uint4*>(source + row * stride + column + D / 2);
-      uint32_t* a = reinterpret_cast<uint32_t*>(&low);
-      uint32_t* b = reinterpret_cast<uint32_t*>(&high);
-      const float4* angle = reinterpret_cast<const float4*>(
-          rotations + (row * static_cast<int64_t>(D / 2) + column) * 2);
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const float2 x = unpack(a[i]), y = unpack(b[i]);
-        const float4 cos_sin = angle[i];
-        a[i] = pack(x.x * cos_sin.x - y.x * cos_sin.y, x.y * cos_sin.z - y.y * cos_sin.w);
-        b[i] = pack(y.x * cos_sin.x + x.x * cos_sin.y, y.y * cos_sin.z + x.y * cos_sin.w);
-      }
-    }
-    *reinterpret_cast<uint4*>(tile + row * kRowStride<D> + column) = low;
-    *reinterpret_cast<uint4*>(tile + row * kRowStride<D> + column + D / 2) = high;
-  }
 }
 
 /// Softmax over a row: φ(x) = exp2(x·log2 e − maximum) · inverse_sum.
@@ -221,31 +171,6 @@ __device__ void make_chunk_keys(const ChunkKeys& keys, int length, float inverse
   __syncthreads();
 }
 
-/// 16 rows of one head as A fragments, straight from device memory; rows from `valid` on are zero.
-template <int D>
-__device__ void load_query_rows(FragmentA (&rows)[D / 16], const bf16* source, int64_t stride,
-                                int valid, int lane) {
-  const int row = lane / 4, column = lane % 4 * 2;
-  const bf16* upper = source + row * stride + column;
-  const bf16* lower = upper + 8 * stride;
-#pragma unroll
-  for (int i = 0; i < D / 16; ++i) {
-    rows[i].x[0] = row < valid ? load_pair(upper + 16 * i) : 0;
-    rows[i].x[1] = row + 8 < valid ? load_pair(lower + 16 * i) : 0;
-    rows[i].x[2] = row < valid ? load_pair(upper + 16 * i + 8) : 0;
-    rows[i].x[3] = row + 8 < valid ? load_pair(lower + 16 * i + 8) : 0;
-  }
-}
-
-/// Element pair i of a fragment: its row is lane/4 + 8·(i%2), its first column 2·(lane%4) +
-/// 8·(i/2).
-__device__ inline int fragment_row(int i, int lane) {
-  return lane / 4 + i % 2 * 8;
-}
-__device__ inline int fragment_column(int i, int lane) {
-  return lane % 4 * 2 + i / 2 * 8;
-}
-
 /// The two rows of a thread's fragments.
 struct FragmentSoftmax {
   RowSoftmax row[2];
@@ -291,84 +216,6 @@ __device__ inline FragmentC mapped(const FragmentA& x, const FragmentSoftmax& so
   return phi;
 }
 
-/// cos, sin of two neighbouring channels of a row, for pair `i` of fragment `group`. Rows from
-/// `valid` on read the last valid row's.
-template <int D>
-__device__ float4 rotation_of(const float* rotations, int group, int i, int valid, int lane) {
-  const int row = min(fragment_row(i, lane), valid - 1);
-  const int column = 16 * group + fragment_column(i, lane);
-  return *reinterpret_cast<const float4*>(rotations + (row * (D / 2) + column) * 2);
-}
-
-/// RoPE on 16 rows; `rotations` are the first row's, of which `valid` > 0 exist.
-template <int D>
-__device__ void rotate(FragmentA (&x)[D / 16], const float* rotations, int valid, int lane) {
-#pragma unroll
-  for (int group = 0; group < D / 32; ++group) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const float4 angle = rotation_of<D>(rotations, group, i, valid, lane);
-      uint32_t& first = x[group].x[i];
-      uint32_t& second = x[group + D / 32].x[i];
-      const float2 a = unpack(first), b = unpack(second);
-      first = pack(a.x * angle.x - b.x * angle.y, a.y * angle.z - b.y * angle.w);
-      second = pack(b.x * angle.x + a.x * angle.y, b.y * angle.z + a.y * angle.w);
-    }
-  }
-}
-
-/// The gradient of rotate for column groups `group` and group + D/32: rotates the other way.
-template <int D>
-__device__ void rotate_back(FragmentC& first, FragmentC& second, int group, const float* rotations,
-                            int valid, int lane) {
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    const float4 angle = rotation_of<D>(rotations, group, i, valid, lane);
-    const float ax = first.x[2 * i], ay = first.x[2 * i + 1];
-    const float bx = second.x[2 * i], by = second.x[2 * i + 1];
-    first.x[2 * i] = ax * angle.x + bx * angle.y;
-    first.x[2 * i + 1] = ay * angle.z + by * angle.w;
-    second.x[2 * i] = bx * angle.x - ax * angle.y;
-    second.x[2 * i + 1] = by * angle.z - ay * angle.w;
-  }
-}
-
-/// c ⊙= factor[column], a vector of float over the 16 columns.
-__device__ inline void scale_columns(FragmentC& c, const float* factor, int lane) {
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const float2 pair = *reinterpret_cast<const float2*>(factor + lane % 4 * 2 + 8 * half);
-    c.x[4 * half] *= pair.x;
-    c.x[4 * half + 1] *= pair.y;
-    c.x[4 * half + 2] *= pair.x;
-    c.x[4 * half + 3] *= pair.y;
-  }
-}
-
-/// c ⊙= tile, 16 rows and 16 columns of a bf16 tile that starts at `tile`.
-template <int D>
-__device__ void scale_elements(FragmentC& c, const bf16* tile, int lane) {
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    const float2 pair =
-        unpack(load_pair(tile + fragment_row(i, lane) * kRowStride<D> + fragment_column(i, lane)));
-    c.x[2 * i] *= pair.x;
-    c.x[2 * i + 1] *= pair.y;
-  }
-}
-
-/// c *= factor.
-__device__ inline void scale(FragmentC& c, float factor) {
-#pragma unroll
-  for (float& value : c.x) value *= factor;
-}
-
-/// Every element.
-__device__ inline void fill(FragmentC& c, float value) {
-#pragma unroll
-  for (float& x : c.x) x = value;
-}
-
 /// −∞ for keys that are not in the window of a query. Rows are queries, columns keys; the first key
 /// lies `distance` tokens behind the first query.
 __device__ inline void keep_window(FragmentC& c, int distance, int window_keys, int lane) {
@@ -389,34 +236,6 @@ __device__ inline void keep_window_transposed(FragmentC& c, int distance, int wi
   for (int i = 0; i < 8; ++i) {
     const int behind = distance - fragment_row(i / 2, lane) + fragment_column(i / 2, lane) + i % 2;
     if (behind < 0 || behind >= window_keys) c.x[i] = -INFINITY;
-  }
-}
-
-/// Zero above the diagonal: row < column.
-__device__ inline void keep_lower(FragmentC& c, int lane) {
-#pragma unroll
-  for (int i = 0; i < 8; ++i) {
-    if (fragment_row(i / 2, lane) < fragment_column(i / 2, lane) + i % 2) c.x[i] = 0;
-  }
-}
-
-/// Zero below the diagonal.
-__device__ inline void keep_upper(FragmentC& c, int lane) {
-#pragma unroll
-  for (int i = 0; i < 8; ++i) {
-    if (fragment_row(i / 2, lane) > fragment_column(i / 2, lane) + i % 2) c.x[i] = 0;
-  }
-}
-
-/// Writes 16 rows by 16 columns; rows from `valid` on are left out.
-__device__ inline void store_rows(bf16* target, int64_t stride, const FragmentC& c, int valid,
-                                  int lane) {
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    const int row = fragment_row(i, lane);
-    if (row < valid) {
-      store_pair(target + row * stride + fragment_column(i, lane), c.x[2 * i], c.x[2 * i + 1]);
-    }
   }
 }
 

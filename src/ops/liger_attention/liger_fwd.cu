@@ -11,7 +11,7 @@
 // Order     fixed; deterministic
 #include <type_traits>
 
-#include "ops/liger_attention/liger_launch.cuh"
+#include "ops/chunks/chunk_launch.cuh"
 #include "ops/liger_attention/liger_queries.cuh"
 
 namespace tigon::cuda {
@@ -83,7 +83,7 @@ template <int D>
 __global__ void __launch_bounds__(256, D == 64 ? 2 : 1) fwd_kernel(const LigerParams p) {
   extern __shared__ __align__(16) char memory[];
   auto& shared = *reinterpret_cast<QueryShared<D>*>(memory);
-  const LigerChunk chunk = p.chunks[blockIdx.x];
+  const Chunk chunk = p.chunks[blockIdx.x];
   const int kv_head = blockIdx.y, group = p.heads / p.kv_heads;
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const int tile = warp % kSubChunks, valid = chunk.length - tile * kTile;

@@ -34,7 +34,7 @@ struct KeyShared {
 
 /// What a block works on.
 struct KeyBlock {
-  LigerChunk chunk;
+  Chunk chunk;
   int next_length;  // queries in the chunk after this one, 0 at a segment's end
   int kv_head, group, lane;
   int tile;       // of 16 keys
@@ -45,7 +45,7 @@ struct KeyBlock {
 /// The chunk's keys, values, gates and the gradient of the state after it.
 template <int D>
 __device__ void load_keys(KeyShared<D>& shared, const KeyBlock& block, const LigerParams& p) {
-  const LigerChunk& chunk = block.chunk;
+  const Chunk& chunk = block.chunk;
   const bf16* keys = head_of(p.k, chunk.first_token, block.kv_head, D);
   load_rows<D>(shared.to_middle, keys, p.k.token_stride, kChunkTokens, 0, chunk.length);
   load_rows<D>(shared.values, head_of(p.v, chunk.first_token, block.kv_head, D), p.v.token_stride,

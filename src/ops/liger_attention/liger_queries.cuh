@@ -24,7 +24,7 @@ struct QueryShared {
 
 /// Fills the shared memory for one chunk and KV head; all threads; ends with a barrier.
 template <int D>
-__device__ void load_chunk(QueryShared<D>& shared, const LigerParams& p, const LigerChunk& chunk,
+__device__ void load_chunk(QueryShared<D>& shared, const LigerParams& p, const Chunk& chunk,
                            int64_t chunk_index, int head) {
   const int begin = chunk.is_first ? kChunkTokens : 0, end = kChunkTokens + chunk.length;
   // Row 0's token; for a segment's first chunk it may lie before the batch and is never read.

@@ -12,80 +12,15 @@
 // Order     tokens, then heads, then chunks, each in order; deterministic
 #include <type_traits>
 
+#include "ops/chunks/chunk_launch.cuh"
+#include "ops/chunks/state_pieces.cuh"
 #include "ops/liger_attention/liger_chunk.cuh"
-#include "ops/liger_attention/liger_launch.cuh"
 
 namespace tigon::cuda {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kThreads = kStateThreads;
 static_assert(kThreads == 4 * kChunkTokens, "four threads a row of a chunk");
-
-/// How the state [D, D] is shared out: pieces of 16 rows by D/2 columns, piece w, w + 8, … to warp
-/// w.
-template <int D>
-struct StatePieces {
-  static constexpr int kCount = D / 16 * 2;
-  static constexpr int kEach = (kCount + kThreads / 32 - 1) / (kThreads / 32);
-  static constexpr int kGroups = D / 32;  // of 16 columns
-
-  FragmentC sums[kEach][kGroups];
-
-  __device__ StatePieces() {
-    for (auto& piece : sums) {
-      for (FragmentC& c : piece) c.clear();
-    }
-  }
-  __device__ static int piece(int i) { return threadIdx.x / 32 + i * (kThreads / 32); }
-  __device__ static int first_row(int i) { return piece(i) / 2 * 16; }
-  __device__ static int first_column(int i) { return piece(i) % 2 * (D / 2); }
-  __device__ static bool exists(int i) { return piece(i) < kCount; }
-
-  /// sums += leftᵀ · right over 16 tokens: left [16, D], right [16, D] in shared memory.
-  __device__ void add(const bf16* left, const bf16* right, int lane) {
-#pragma unroll
-    for (int i = 0; i < kEach; ++i) {
-      if (!exists(i)) continue;
-      const FragmentA a = load_a_transposed<D>(left + first_row(i), lane);
-#pragma unroll
-      for (int g = 0; g < kGroups; ++g) {
-        multiply_add(sums[i][g], a, load_b_transposed<D>(right + first_column(i) + 16 * g, lane));
-      }
-    }
-  }
-
-  /// Row r of the sums times factor[r].
-  __device__ void scale_rows(const float* factor, int lane) {
-#pragma unroll
-    for (int i = 0; i < kEach; ++i) {
-      if (!exists(i)) continue;
-      const float upper = factor[first_row(i) + lane / 4];
-      const float lower = factor[first_row(i) + lane / 4 + 8];
-#pragma unroll
-      for (int g = 0; g < kGroups; ++g) {
-#pragma unroll
-        for (int j = 0; j < 8; ++j) sums[i][g].x[j] *= j / 2 % 2 == 0 ? upper : lower;
-      }
-    }
-  }
-
-  __device__ void store(float* target, int lane) const {
-#pragma unroll
-    for (int i = 0; i < kEach; ++i) {
-      if (!exists(i)) continue;
-#pragma unroll
-      for (int g = 0; g < kGroups; ++g) {
-#pragma unroll
-        for (int j = 0; j < 4; ++j) {
-          const int row = first_row(i) + fragment_row(j, lane);
-          const int column = first_column(i) + 16 * g + fragment_column(j, lane);
-          *reinterpret_cast<float2*>(target + row * D + column) = {sums[i][g].x[2 * j],
-                                                                   sums[i][g].x[2 * j + 1]};
-        }
-      }
-    }
-  }
-};
 
 template <int D>
 struct AdditionsShared {
@@ -100,7 +35,7 @@ template <int D>
 __global__ void __launch_bounds__(kThreads) additions_kernel(const LigerParams p) {
   extern __shared__ __align__(16) char memory[];
   auto& shared = *reinterpret_cast<AdditionsShared<D>*>(memory);
-  const LigerChunk chunk = p.chunks[blockIdx.x];
+  const Chunk chunk = p.chunks[blockIdx.x];
   const int head = blockIdx.y, lane = threadIdx.x % 32;
   load_rows<D>(shared.keys, head_of(p.k, chunk.first_token, head, D), p.k.token_stride,
                kChunkTokens, 0, chunk.length);
@@ -198,7 +133,7 @@ template <int D>
 __global__ void __launch_bounds__(kThreads) gradient_additions_kernel(const LigerParams p) {
   extern __shared__ __align__(16) char memory[];
   auto& shared = *reinterpret_cast<GradientAdditionsShared<D>*>(memory);
-  const LigerChunk chunk = p.chunks[blockIdx.x];
+  const Chunk chunk = p.chunks[blockIdx.x];
   const int kv_head = blockIdx.y, group = p.heads / p.kv_heads, lane = threadIdx.x % 32;
   load_rows<D>(shared.keys, head_of(p.k, chunk.first_token, kv_head, D), p.k.token_stride,
                kChunkTokens, 0, chunk.length);

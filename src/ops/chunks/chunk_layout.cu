@@ -7,7 +7,7 @@
 // Order     no sums of floating-point numbers; deterministic
 #include <cub/block/block_scan.cuh>
 
-#include "ops/liger_attention/liger_attention_params.h"
+#include "ops/chunks/chunk_layout.h"
 
 namespace tigon::cuda {
 namespace {
@@ -18,7 +18,7 @@ __device__ int chunks_of(const int32_t* cu_seqlens, int segment) {
   return (cu_seqlens[segment + 1] - cu_seqlens[segment] + kChunkTokens - 1) / kChunkTokens;
 }
 
-__global__ void __launch_bounds__(kThreads) chunk_kernel(const LigerLayoutParams p) {
+__global__ void __launch_bounds__(kThreads) chunk_kernel(const ChunkLayoutParams p) {
   using Scan = cub::BlockScan<int, kThreads>;
   __shared__ Scan::TempStorage scan_storage;
   // Each thread takes neighbouring segments.
@@ -38,7 +38,7 @@ __global__ void __launch_bounds__(kThreads) chunk_kernel(const LigerLayoutParams
   if (threadIdx.x == 0) p.chunk_offsets[p.segments] = total;
 }
 
-__global__ void __launch_bounds__(kThreads) rotation_kernel(const LigerLayoutParams p) {
+__global__ void __launch_bounds__(kThreads) rotation_kernel(const ChunkLayoutParams p) {
   const int64_t item = blockIdx.x * static_cast<int64_t>(kThreads) + threadIdx.x;
   const int pairs = p.head_dim / 2;
   if (item >= p.tokens * pairs) return;
@@ -51,7 +51,7 @@ __global__ void __launch_bounds__(kThreads) rotation_kernel(const LigerLayoutPar
 
 }  // namespace
 
-cudaError_t launch_liger_layout(const LigerLayoutParams& params, cudaStream_t stream) {
+cudaError_t launch_chunk_layout(const ChunkLayoutParams& params, cudaStream_t stream) {
   chunk_kernel<<<1, kThreads, 0, stream>>>(params);
   const int64_t angles = params.tokens * (params.head_dim / 2);
   rotation_kernel<<<(angles + kThreads - 1) / kThreads, kThreads, 0, stream>>>(params);

@@ -2,7 +2,7 @@
 #pragma once
 #include <cuda_runtime_api.h>
 
-#include "ops/liger_attention/liger_attention_params.h"
+#include <type_traits>
 
 namespace tigon::cuda {
 
@@ -21,10 +21,10 @@ cudaError_t with_head_dim(int head_dim, Launch launch) {
   }
 }
 
-/// Launches a kernel over LigerParams that needs `bytes` of shared memory.
-template <typename Kernel>
+/// Launches a kernel over its parameters that needs `bytes` of shared memory.
+template <typename Kernel, typename Params>
 cudaError_t launch_with_shared_memory(Kernel kernel, dim3 grid, int threads, int bytes,
-                                      const LigerParams& params, cudaStream_t stream) {
+                                      const Params& params, cudaStream_t stream) {
   const cudaError_t error =
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
   if (error != cudaSuccess) return error;

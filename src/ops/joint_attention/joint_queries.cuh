@@ -1,0 +1,145 @@
+// A chunk of queries and the keys they see: what forward and backward share where warps own
+// queries.
+#pragma once
+#include "ops/joint_attention/joint_maps.cuh"
+
+namespace tigon::cuda {
+
+/// Of a block: four for each query head at work at once.
+inline constexpr int kMostWarps = 2 * kChunkTiles;
+
+/// Keys and values of two chunks of the window are there at a time; the first is the chunk that
+/// leaves the window, whose mapped keys are there too.
+template <int D>
+struct JointQueryShared {
+  static constexpr int kTileElements = kChunkTokens * kRowStride<D>;
+
+  alignas(16) bf16 mapped_keys[kChunkTokens * kRowStride<2 * D>];
+  alignas(16) bf16 state[2 * D * kRowStride<D>];
+  alignas(16) bf16 rotated_keys[2][kTileElements];
+  alignas(16) bf16 values[2][kTileElements];
+  alignas(16) float masses[2 * D];
+  alignas(16) float log_decay[2 * D];
+};
+
+/// What a block works on.
+struct QueryBlock {
+  Chunk chunk;
+  int kv_head, group;
+  int place;          // of the chunk in its segment
+  int window_chunks;  // of which 1 + min(place, W) exist
+  bool has_far;
+  // The warp's part: 16 rows of a head.
+  int lane, tile;
+  int valid;      // rows, ≤ 0 if none
+  int64_t token;  // of the first row
+
+  __device__ explicit QueryBlock(const JointParams& p)
+      : chunk(p.chunks[blockIdx.x]),
+        kv_head(blockIdx.y),
+        group(p.heads / p.kv_heads),
+        place(static_cast<int>(blockIdx.x) - p.chunk_offsets[chunk.segment]),
+        window_chunks(p.window_chunks),
+        has_far(place >= p.window_chunks),
+        lane(threadIdx.x % 32),
+        tile(threadIdx.x / 32 % kChunkTiles),
+        valid(chunk.length - tile * kTile),
+        token(static_cast<int64_t>(chunk.first_token) + tile * kTile) {}
+
+  /// Chunks that the window reaches, the block's own included.
+  __device__ int key_chunks() const { return 1 + min(place, window_chunks); }
+  /// Number `index` of them, from the oldest on: its distance from the block's own chunk.
+  __device__ int distance(int index) const { return key_chunks() - 1 - index; }
+  __device__ Window window(int index) const {
+    if (distance(index) == 0) return Window::kOwn;
+    return distance(index) == window_chunks ? Window::kOldest : Window::kMiddle;
+  }
+};
+
+/// Starts the copies of a chunk of the window into its slot.
+template <int D>
+__device__ void load_window(JointQueryShared<D>& shared, const QueryBlock& block, int index,
+                            const JointParams& p) {
+  const int distance = block.distance(index);
+  const int64_t first = static_cast<int64_t>(block.chunk.first_token) - distance * kChunkTokens;
+  const int length = distance == 0 ? block.chunk.length : kChunkTokens;
+  load_rows<D>(shared.values[index % 2], head_of(p.v, first, block.kv_head, D), p.v.token_stride,
+               kChunkTokens, 0, length);
+  load_rows<D>(shared.rotated_keys[index % 2], head_of(p.rotated_keys, first, block.kv_head, D),
+               p.rotated_keys.token_stride, kChunkTokens, 0, length);
+}
+
+/// Starts the copies of what the far part needs beside the values of the window's first chunk.
+template <int D>
+__device__ void load_far(JointQueryShared<D>& shared, const QueryBlock& block,
+                         const JointParams& p) {
+  const int64_t first =
+      static_cast<int64_t>(block.chunk.first_token) - block.window_chunks * kChunkTokens;
+  load_rows<2 * D>(shared.mapped_keys, head_of(p.mapped_keys, first, block.kv_head, 2 * D),
+                   p.mapped_keys.token_stride, kChunkTokens, 0, kChunkTokens);
+  const int64_t chunk = static_cast<int64_t>(blockIdx.x) - block.window_chunks;
+  const int64_t row = (chunk * p.kv_heads + block.kv_head) * 2 * D;
+  load_rows<D>(shared.state, static_cast<const bf16*>(p.states) + row * D, D, 2 * D, 0, 2 * D);
+  for (int i = threadIdx.x; i < 2 * D; i += blockDim.x) {
+    shared.masses[i] = p.masses[row + i];
+    shared.log_decay[i] = p.log_decay[static_cast<int64_t>(block.kv_head) * 2 * D + i];
+  }
+}
+
+/// Walks the query heads of the block's group, as many at once as it has sets of four warps, with
+/// all its threads in step: begin(head or −1) before and end(head or −1) after visit(head or −1,
+/// index) for each chunk of the window, whose keys are then there. All threads must call it.
+template <int D, typename Begin, typename Visit, typename End>
+__device__ void for_each_head(JointQueryShared<D>& shared, const QueryBlock& block,
+                              const JointParams& p, Begin begin, Visit visit, End end) {
+  const int count = block.key_chunks(), stride = blockDim.x / (32 * kChunkTiles);
+  const auto wait = [] {
+    wait_for_copies();
+    __syncthreads();
+  };
+  const auto load_first = [&] {
+    for (int index = 0; index < min(count, 2); ++index) load_window<D>(shared, block, index, p);
+  };
+  if (block.has_far) load_far<D>(shared, block, p);
+  load_first();
+  wait();
+  for (int first = 0; first < block.group; first += stride) {
+    if (first > 0 && count > 2) {
+      __syncthreads();
+      load_first();
+      wait();
+    }
+    const int g = first + static_cast<int>(threadIdx.x) / (32 * kChunkTiles);
+    const int head = g < block.group && block.valid > 0 ? block.kv_head * block.group + g : -1;
+    begin(head);
+    for (int index = 0; index < count; ++index) {
+      if (index >= 2) wait();
+      visit(head, index);
+      if (index + 2 < count) {
+        __syncthreads();
+        load_window<D>(shared, block, index + 2, p);
+      }
+    }
+    end(head);
+  }
+}
+
+/// Whether a tile of keys is seen by the warp's tile of queries, and whether some of its keys are
+/// not.
+__device__ inline bool sees_tile(Window window, int key_tile, int query_tile) {
+  if (window == Window::kMiddle) return true;
+  return window == Window::kOwn ? key_tile <= query_tile : key_tile >= query_tile;
+}
+
+/// Scores that the window hides become −∞; rows are queries, columns keys.
+__device__ inline void hide_unseen(FragmentC& scores, Window window, int key_tile, int query_tile,
+                                   int lane) {
+  if (window == Window::kMiddle || key_tile != query_tile) return;
+  if (window == Window::kOwn) {
+    keep_where(scores, -INFINITY, lane, [](int row, int column) { return column <= row; });
+  } else {
+    keep_where(scores, -INFINITY, lane, [](int row, int column) { return column > row; });
+  }
+}
+
+}  // namespace tigon::cuda

@@ -1,0 +1,316 @@
+// The far part's state before every chunk, forward and its gradient backward.
+//
+// Computes  T_c = Σ_s K'_s [v_s; 1]ᵀ over a chunk's tokens, then along each segment
+//           S'_{c+1} = a^64 (S'_c + T_c); backward, with V the gradient of S',
+//           direct_c = Σ_i (w Q')_i [do_i; −do_i·o_i]ᵀ over the queries that read S'_c, V_c =
+//           direct_c + dT_c, dT_c = a^64 V_{c+1}, d log a = 64 Σ_c S'_c ⊙ V_c
+// Shapes    states [C, Hkv, 2D, D] in bf16, accumulated in float32; masses [C, Hkv, 2D] float32
+// Grid      sums of chunks: (C, Hkv, 2 halves of the channels) blocks of 256; scans: one warp for
+//           each row of each segment's state
+// Tiles     a chunk at a time; a warp owns 16 channels of the state by half of its columns
+// Memory    sums and states share one buffer, which the scan overwrites as it goes: 4·D² bytes a
+//           chunk and KV head, written twice and read once
+// Saves     states and masses for the backward pass
+// Order     tokens, then heads, then chunks, each in order; deterministic
+#include "ops/chunks/chunk_launch.cuh"
+#include "ops/chunks/state_pieces.cuh"
+#include "ops/joint_attention/joint_column_sums.cuh"
+#include "ops/joint_attention/joint_rows.cuh"
+
+namespace tigon::cuda {
+namespace {
+
+constexpr int kThreads = kStateThreads;
+
+/// Of two pairs of tiles: the one at work, and the next head's on their way.
+template <int D>
+struct SumsShared {
+  alignas(16) bf16 left[2][kChunkTokens * kRowStride<D>];
+  alignas(16) bf16 right[2][kChunkTokens * kRowStride<D>];
+  float factors[2][kChunkTokens];
+  float column_sums[2 * D];
+};
+
+/// Row `half`·D of the state of one chunk and head: an element's index divided by D.
+template <int D>
+__device__ int64_t first_state_row(const JointParams& p, int64_t index, int head, int half) {
+  return ((index * p.kv_heads + head) * 2 + half) * D;
+}
+
+/// Σ_s K'_s [v_s; 1]ᵀ over the first `length` tokens of a chunk: D of the channels from 16·… on.
+template <int D>
+__device__ float sum_keys(StatePieces<D>& state, SumsShared<D>& shared, const JointParams& p,
+                          int64_t first_token, int length, int head, int half) {
+  load_rows<D>(shared.left[0], head_of(p.mapped_keys, first_token, head, 2 * D) + half * D,
+               p.mapped_keys.token_stride, kChunkTokens, 0, length);
+  load_rows<D>(shared.right[0], head_of(p.v, first_token, head, D), p.v.token_stride, kChunkTokens,
+               0, length);
+  wait_for_copies();
+  __syncthreads();
+#pragma unroll
+  for (int j = 0; j < kChunkTokens / kTile; ++j) {
+    const int at = j * kTile * kRowStride<D>;
+    state.add(shared.left[0] + at, shared.right[0] + at, threadIdx.x % 32);
+  }
+  ColumnSums<D> mass;
+  mass.add(shared.left[0], [](int) { return 1.0f; });
+  return mass.total(shared.column_sums);
+}
+
+template <int D>
+__global__ void __launch_bounds__(kThreads) sums_kernel(const JointParams p) {
+  extern __shared__ __align__(16) char memory[];
+  auto& shared = *reinterpret_cast<SumsShared<D>*>(memory);
+  const Chunk chunk = p.chunks[blockIdx.x];
+  StatePieces<D> state;
+  const float mass =
+      sum_keys<D>(state, shared, p, chunk.first_token, chunk.length, blockIdx.y, blockIdx.z);
+  const int64_t row = first_state_row<D>(p, blockIdx.x, blockIdx.y, blockIdx.z);
+  state.store(static_cast<bf16*>(p.states) + row * D, threadIdx.x % 32);
+  if (threadIdx.x < D) p.masses[row + threadIdx.x] = mass;
+}
+
+/// The state that each segment's last query sees: a^(L − 33) (S'_m + Σ_{s < L} K'_s [v_s; 1]ᵀ) with
+/// L the length of the last chunk and m the chunk that is leaving its window.
+template <int D>
+__global__ void __launch_bounds__(kThreads) final_state_kernel(const JointParams p) {
+  extern __shared__ __align__(16) char memory[];
+  auto& shared = *reinterpret_cast<SumsShared<D>*>(memory);
+  const int segment = blockIdx.x, head = blockIdx.y, half = blockIdx.z, lane = threadIdx.x % 32;
+  const int first = p.chunk_offsets[segment], last = p.chunk_offsets[segment + 1] - 1;
+  const int64_t leaving = static_cast<int64_t>(last) - p.window_chunks;
+  const int64_t target_row = first_state_row<D>(p, segment, head, half);
+  float* target = p.final_state + target_row * (D + 1);
+  if (leaving < first) {
+    for (int i = threadIdx.x; i < D * (D + 1); i += kThreads) target[i] = 0;
+    return;
+  }
+  const int length = p.chunks[last].length;
+  StatePieces<D> state;
+  const float mass =
+      sum_keys<D>(state, shared, p, p.chunks[leaving].first_token, length, head, half);
+  const int64_t row = first_state_row<D>(p, leaving, head, half);
+  const bf16* before = static_cast<const bf16*>(p.states) + row * D;
+  const auto decay = [&](int channel) {
+    const float log_decay = p.log_decay[(static_cast<int64_t>(head) * 2 + half) * D + channel];
+    return exp2_fast(kLog2E * log_decay * static_cast<float>(length - kMiddlePlace - 1));
+  };
+  state.for_each_pair(lane, [&](int channel, int column, float2 sum) {
+    const float2 old = unpack(load_pair(before + channel * D + column));
+    float* pair = target + channel * (D + 1) + column;
+    pair[0] = decay(channel) * (old.x + sum.x);
+    pair[1] = decay(channel) * (old.y + sum.y);
+  });
+  const int channel = threadIdx.x;
+  if (channel < D) {
+    target[channel * (D + 1) + D] = decay(channel) * (p.masses[row + channel] + mass);
+  }
+}
+
+/// Where the warp of a scan works: a row of one segment's state.
+template <int D>
+struct StateRow {
+  static constexpr int kPairs = (D / 2 + 31) / 32;  // of columns, a lane
+
+  int segment, head, row, lane;
+  bool exists;
+
+  __device__ explicit StateRow(const JointParams& p) {
+    const int64_t warp = (blockIdx.x * static_cast<int64_t>(kThreads) + threadIdx.x) / 32;
+    lane = threadIdx.x % 32;
+    row = static_cast<int>(warp % (2 * D));
+    head = static_cast<int>(warp / (2 * D) % p.kv_heads);
+    segment = static_cast<int>(warp / (2 * D) / p.kv_heads);
+    exists = segment < p.segments;
+  }
+  __device__ bool has(int pair) const { return 2 * (lane + 32 * pair) < D; }
+  __device__ int64_t index(const JointParams& p, int64_t chunk) const {
+    return (chunk * p.kv_heads + head) * 2 * D + row;
+  }
+  __device__ bf16* at(void* states, const JointParams& p, int64_t chunk, int pair) const {
+    return static_cast<bf16*>(states) + index(p, chunk) * D + 2 * (lane + 32 * pair);
+  }
+  __device__ float chunk_decay(const JointParams& p) const {
+    return exp2_fast(kLog2E * kChunkTokens * p.log_decay[static_cast<int64_t>(head) * 2 * D + row]);
+  }
+};
+
+constexpr int kAhead = 8;  // chunks whose loads are in flight: the scan waits for memory, not sums
+
+template <int D>
+__global__ void __launch_bounds__(kThreads) scan_kernel(const JointParams p) {
+  constexpr int kPairs = StateRow<D>::kPairs;
+  const StateRow<D> row(p);
+  if (!row.exists) return;
+  const int begin = p.chunk_offsets[row.segment], end = p.chunk_offsets[row.segment + 1];
+  const float decay = row.chunk_decay(p);
+  float2 state[kPairs] = {};
+  float mass = 0;
+  for (int first = begin; first < end; first += kAhead) {
+    uint32_t added[kAhead][kPairs];
+    float added_mass[kAhead];
+#pragma unroll
+    for (int a = 0; a < kAhead; ++a) {
+      const int chunk = min(first + a, end - 1);
+      added_mass[a] = p.masses[row.index(p, chunk)];
+#pragma unroll
+      for (int i = 0; i < kPairs; ++i) {
+        added[a][i] = row.has(i) ? load_pair(row.at(p.states, p, chunk, i)) : 0;
+      }
+    }
+    __syncwarp();  // every lane has read the masses that the first one overwrites
+#pragma unroll
+    for (int a = 0; a < kAhead; ++a) {
+      if (first + a >= end) break;
+      if (row.lane == 0) p.masses[row.index(p, first + a)] = mass;
+      mass = decay * (mass + added_mass[a]);
+#pragma unroll
+      for (int i = 0; i < kPairs; ++i) {
+        if (row.has(i)) store_pair(row.at(p.states, p, first + a, i), state[i].x, state[i].y);
+        const float2 sum = unpack(added[a][i]);
+        state[i].x = decay * (state[i].x + sum.x);
+        state[i].y = decay * (state[i].y + sum.y);
+      }
+    }
+  }
+}
+
+/// What the queries of chunk blockIdx.x add to the gradient of the state they read.
+template <int D>
+__global__ void __launch_bounds__(kThreads) gradient_sums_kernel(const JointParams p) {
+  extern __shared__ __align__(16) char memory[];
+  auto& shared = *reinterpret_cast<SumsShared<D>*>(memory);
+  const Chunk chunk = p.chunks[blockIdx.x];
+  const int kv_head = blockIdx.y, half = blockIdx.z, group = p.heads / p.kv_heads;
+  const int64_t read = static_cast<int64_t>(blockIdx.x) - p.window_chunks;
+  // The state before a segment's first chunk is zero and has no gradient.
+  if (read <= p.chunk_offsets[chunk.segment]) return;
+
+  const auto load = [&](int head, int slot) {
+    const int64_t first = chunk.first_token;
+    load_rows<D>(shared.right[slot], head_of(p.out_gradient, first, head, D),
+                 p.out_gradient.token_stride, kChunkTokens, 0, chunk.length);
+    load_rows<D>(shared.left[slot], head_of(p.weighted_queries, first, head, 2 * D) + half * D,
+                 p.weighted_queries.token_stride, kChunkTokens, 0, chunk.length);
+    for (int row = threadIdx.x; row < kChunkTokens; row += kThreads) {
+      shared.factors[slot][row] =
+          row < chunk.length ? -p.row_dots[(first + row) * p.heads + head] : 0.0f;
+    }
+  };
+  StatePieces<D> state;
+  ColumnSums<D> mass;
+  load(kv_head * group, 0);
+  for (int g = 0; g < group; ++g) {
+    const int slot = g % 2;
+    wait_for_copies();
+    __syncthreads();  // the tiles are there, and those before are no longer read
+    if (g + 1 < group) load(kv_head * group + g + 1, 1 - slot);
+#pragma unroll
+    for (int j = 0; j < kChunkTokens / kTile; ++j) {
+      const int at = j * kTile * kRowStride<D>;
+      state.add(shared.left[slot] + at, shared.right[slot] + at, threadIdx.x % 32);
+    }
+    mass.add(shared.left[slot], [&](int row) { return shared.factors[slot][row]; });
+  }
+  const float total = mass.total(shared.column_sums);
+  const int64_t row = first_state_row<D>(p, read, kv_head, half);
+  state.store(static_cast<bf16*>(p.state_gradients) + row * D, threadIdx.x % 32);
+  if (threadIdx.x < D) p.mass_gradients[row + threadIdx.x] = total;
+}
+
+template <int D>
+__global__ void __launch_bounds__(kThreads) gradient_scan_kernel(const JointParams p) {
+  constexpr int kPairs = StateRow<D>::kPairs;
+  const StateRow<D> row(p);
+  if (!row.exists) return;
+  const int begin = p.chunk_offsets[row.segment], end = p.chunk_offsets[row.segment + 1];
+  const float decay = row.chunk_decay(p);
+  // Of the state after the chunk at hand.
+  float2 gradient[kPairs] = {};
+  float mass_gradient = 0, decay_gradient = 0;
+  for (int last = end - 1; last >= begin; last -= kAhead) {
+    uint32_t direct[kAhead][kPairs], state[kAhead][kPairs];
+    float direct_mass[kAhead], mass[kAhead];
+#pragma unroll
+    for (int a = 0; a < kAhead; ++a) {
+      const int chunk = last - a;
+      // Chunks whose state no query reads, or which is zero, were not written.
+      const bool is_read = chunk > begin && chunk + p.window_chunks < end;
+      direct_mass[a] = is_read ? p.mass_gradients[row.index(p, chunk)] : 0.0f;
+      mass[a] = is_read ? p.masses[row.index(p, chunk)] : 0.0f;
+#pragma unroll
+      for (int i = 0; i < kPairs; ++i) {
+        const bool loads = is_read && row.has(i);
+        direct[a][i] = loads ? load_pair(row.at(p.state_gradients, p, chunk, i)) : 0;
+        state[a][i] = loads ? load_pair(row.at(p.states, p, chunk, i)) : 0;
+      }
+    }
+    __syncwarp();
+#pragma unroll
+    for (int a = 0; a < kAhead; ++a) {
+      const int chunk = last - a;
+      if (chunk < begin) break;
+      mass_gradient *= decay;
+      if (row.lane == 0) p.mass_gradients[row.index(p, chunk)] = mass_gradient;
+      mass_gradient += direct_mass[a];
+      if (row.lane == 0) decay_gradient += mass[a] * mass_gradient;
+#pragma unroll
+      for (int i = 0; i < kPairs; ++i) {
+        const float2 added = unpack(direct[a][i]), before = unpack(state[a][i]);
+        gradient[i].x *= decay;
+        gradient[i].y *= decay;
+        if (row.has(i)) {
+          store_pair(row.at(p.state_gradients, p, chunk, i), gradient[i].x, gradient[i].y);
+        }
+        gradient[i].x += added.x;
+        gradient[i].y += added.y;
+        decay_gradient += before.x * gradient[i].x + before.y * gradient[i].y;
+      }
+    }
+  }
+  decay_gradient = warp_sum(decay_gradient);
+  if (row.lane == 0)
+    p.state_decay_gradients[row.index(p, row.segment)] = kChunkTokens * decay_gradient;
+}
+
+int scan_blocks(const JointParams& p) {
+  const int64_t warps = static_cast<int64_t>(p.segments) * p.kv_heads * 2 * p.head_dim;
+  return static_cast<int>((warps * 32 + kThreads - 1) / kThreads);
+}
+
+}  // namespace
+
+cudaError_t launch_joint_states(const JointParams& params, cudaStream_t stream) {
+  return with_head_dim(params.head_dim, [&](auto head_dim) {
+    constexpr int D = decltype(head_dim)::value;
+    const dim3 grid(params.chunk_count, params.kv_heads, 2);
+    const cudaError_t error = launch_with_shared_memory(sums_kernel<D>, grid, kThreads,
+                                                        sizeof(SumsShared<D>), params, stream);
+    if (error != cudaSuccess) return error;
+    scan_kernel<D><<<scan_blocks(params), kThreads, 0, stream>>>(params);
+    return cudaGetLastError();
+  });
+}
+
+cudaError_t launch_joint_final_state(const JointParams& params, cudaStream_t stream) {
+  return with_head_dim(params.head_dim, [&](auto head_dim) {
+    constexpr int D = decltype(head_dim)::value;
+    const dim3 grid(params.segments, params.kv_heads, 2);
+    return launch_with_shared_memory(final_state_kernel<D>, grid, kThreads, sizeof(SumsShared<D>),
+                                     params, stream);
+  });
+}
+
+cudaError_t launch_joint_bwd_states(const JointParams& params, cudaStream_t stream) {
+  return with_head_dim(params.head_dim, [&](auto head_dim) {
+    constexpr int D = decltype(head_dim)::value;
+    const dim3 grid(params.chunk_count, params.kv_heads, 2);
+    const cudaError_t error = launch_with_shared_memory(gradient_sums_kernel<D>, grid, kThreads,
+                                                        sizeof(SumsShared<D>), params, stream);
+    if (error != cudaSuccess) return error;
+    gradient_scan_kernel<D><<<scan_blocks(params), kThreads, 0, stream>>>(params);
+    return cudaGetLastError();
+  });
+}
+
+}  // namespace tigon::cuda
