@@ -80,6 +80,9 @@ struct LigerParams {
 /// size without kernels.
 int liger_shared_memory(int head_dim);
 
+/// The chunks alone: reads cu_seqlens and segments, writes chunk_offsets and chunks.
+cudaError_t launch_chunks(const LigerLayoutParams& params, cudaStream_t stream);
+/// Chunks and rotations.
 cudaError_t launch_liger_layout(const LigerLayoutParams& params, cudaStream_t stream);
 
 /// additions, decays → states, final_state.

@@ -14,18 +14,6 @@ __device__ void scale_by_decay_between(FragmentC& c, const float* decay, int key
   for (int j = key_tile + 1; j < query_tile; ++j) scale_columns(c, decay + j * D + column, lane);
 }
 
-/// Left operand of 16 rows and 16 columns as C elements.
-__device__ inline FragmentC widened(const FragmentA& a) {
-  FragmentC c;
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    const float2 pair = unpack(a.x[i]);
-    c.x[2 * i] = pair.x;
-    c.x[2 * i + 1] = pair.y;
-  }
-  return c;
-}
-
 /// P of 16 keys (rows) by 16 queries, from the queries' log-sum-exp. `offset` is the distance in
 /// sub-chunks from the keys to the queries.
 template <int D>
