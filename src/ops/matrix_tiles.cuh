@@ -187,6 +187,15 @@ __device__ inline void copy_16_bytes(__nv_bfloat16* shared, const __nv_bfloat16*
                : "memory");
 }
 
+/// Four bytes likewise.
+__device__ inline void copy_4_bytes(__nv_bfloat16* shared, const __nv_bfloat16* global,
+                                    bool is_there) {
+  const int bytes = is_there ? 4 : 0;
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(shared_address(shared)),
+               "l"(global), "r"(bytes)
+               : "memory");
+}
+
 /// Brings the 128 bytes around an address to the L2 cache.
 __device__ inline void prefetch_line(const void* global) {
   asm volatile("prefetch.global.L2 [%0];" ::"l"(global));

@@ -11,8 +11,8 @@
 // Grid      (C, Hs) blocks of 256 threads
 // Tiles     16 keys by 16 queries. For each head first a warp owns 16 keys and dv or dk, then 16
 //           queries and half of dq's columns; dA passes from one to the other through shared memory
-// Memory    K = V = 64: 93 KB shared, two blocks a multiprocessor; 128: 183 KB, one. Reads q and
-//           do once, writes dq once; the next head's rows wait in registers
+// Memory    K = V = 64: 112 KB shared, two blocks a multiprocessor; 128: 220 KB, one. Reads q and
+//           do once, writes dq once; the next head's rows are copied meanwhile
 // Saves     recomputes all but the chunk states
 // Order     heads, then tiles, each in order; the parts of a pair (i, j) in q ⊙ dq and k ⊙ dk are
 //           products of the same rounded numbers, so that they cancel where no gate lies between;
@@ -32,6 +32,8 @@ struct BwdShared {
   static constexpr int kKeyElements = kChunkTokens * row_stride(K);
   static constexpr int kValueElements = kChunkTokens * row_stride(V);
   static constexpr int kScoreStride = row_stride(kChunkTokens);
+  // The second one is for the next head, unless it would not fit.
+  static constexpr int kGradientTiles = K + V > 256 ? 1 : 2;
 
   alignas(16) bf16 to_end[kKeyElements];
   alignas(16) bf16 to_middle[kKeyElements];
@@ -40,19 +42,29 @@ struct BwdShared {
   alignas(16) bf16 from_middle[kKeyElements];
   alignas(16) bf16 values[kValueElements];
   alignas(16) bf16 state[K * row_stride(V)];
+  alignas(16) bf16 queries[kKeyElements];  // of the next head, in the channels' order
   // With the next two: dS after the heads; of the first two then a float tile of gate gradients.
   alignas(16) bf16 queries_from_start[kKeyElements];   // q ⊙ exp(c)
   alignas(16) bf16 queries_from_middle[kKeyElements];  // q ⊙ exp(c − m)
-  alignas(16) bf16 out_gradients[kValueElements];
-  alignas(16) bf16 score_gradients[kChunkTokens * kScoreStride];  // dA: rows keys, columns queries
+  alignas(16) bf16 out_gradients[kGradientTiles][kValueElements];
+  // dA: rows are keys, columns queries. After the heads what follows below.
+  alignas(16) bf16 score_gradients[kChunkTokens * kScoreStride];
   alignas(16) float decay[kSubChunks * K];
-  alignas(16) float state_dots[K];  // exp(b_end) S ⊙ dS summed over V
 
   __device__ bf16* state_gradient() { return queries_from_start; }
   /// [64, row_stride(K)] by position: what every gate up to a row's gets from it.
   __device__ float* up_to_row() { return reinterpret_cast<float*>(queries_from_start); }
   /// The same: what every gate after a row's gets from it.
   __device__ float* after_row() { return reinterpret_cast<float*>(from_start); }
+  /// [K]: exp(b_end) S ⊙ dS summed over V.
+  __device__ float* state_dots() { return reinterpret_cast<float*>(score_gradients); }
+  /// [4, K]: up_to_row and after_row summed over a sub-chunk.
+  __device__ float* up_to_sums() { return state_dots() + K; }
+  __device__ float* after_sums() { return up_to_sums() + kSubChunks * K; }
+  /// [4, K]: bit i says that the log-gate of token i of the sub-chunk was bounded.
+  __device__ uint16_t* bounded() {
+    return reinterpret_cast<uint16_t*>(after_sums() + kSubChunks * K);
+  }
 
   static_assert(2 * kKeyElements + kValueElements >= K * row_stride(V), "dS fits");
 };
@@ -72,7 +84,7 @@ __device__ void transposed_scores(FragmentC (&scores)[kSubChunks], const BwdShar
 #pragma unroll
     for (int offset = 1; offset < kSubChunks; ++offset) {
       const int query_tile = tile + offset;
-      if (query_tile >= kSubChunks) break;
+      if (query_tile >= kSubChunks) continue;
       const bf16* queries = shared.queries_from_start + query_tile * kTile * kStride;
       multiply_add(scores[offset], to_a(keys), load_b<K>(queries + 16 * g, lane));
       scale_columns(keys, shared.decay + query_tile * K + 16 * g, lane);
@@ -83,15 +95,15 @@ __device__ void transposed_scores(FragmentC (&scores)[kSubChunks], const BwdShar
 
 /// dv += what one head's queries give 16 keys.
 template <int K, int V>
-__device__ void add_value_gradient(FragmentC* gradient, const BwdShared<K, V>& shared, int tile,
-                                   int lane) {
+__device__ void add_value_gradient(FragmentC* gradient, const BwdShared<K, V>& shared,
+                                   const bf16* out_gradients, int tile, int lane) {
   FragmentC scores[kSubChunks];
   transposed_scores(scores, shared, tile, lane);
 #pragma unroll
   for (int offset = 0; offset < kSubChunks; ++offset) {
-    if (tile + offset >= kSubChunks) break;
+    if (tile + offset >= kSubChunks) continue;
     const FragmentA a = to_a(scores[offset]);
-    const bf16* rows = shared.out_gradients + (tile + offset) * kTile * row_stride(V);
+    const bf16* rows = out_gradients + (tile + offset) * kTile * row_stride(V);
 #pragma unroll
     for (int n = 0; n < V / 16; ++n) {
       multiply_add(gradient[n], a, load_b_transposed<V>(rows + 16 * n, lane));
@@ -99,16 +111,11 @@ __device__ void add_value_gradient(FragmentC* gradient, const BwdShared<K, V>& s
   }
 }
 
-/// The parts of dk before their factors: dk = exp(m − c) ⊙ own + exp(T − c) ⊙ later.
-template <int K>
-struct KeyGradient {
-  FragmentC own[K / 16], later[K / 16];
-};
-
-/// One head's part of dk of 16 keys; leaves dA in shared memory.
+/// One head's part of dk = exp(m − c) ⊙ own + exp(T − c) ⊙ later of 16 keys; leaves dA in shared
+/// memory.
 template <int K, int V>
 __device__ void add_key_gradient(FragmentC* own, FragmentC* later, BwdShared<K, V>& shared,
-                                 int tile, int lane) {
+                                 const bf16* out_gradients, int tile, int lane) {
   constexpr int kStride = row_stride(K), kScores = BwdShared<K, V>::kScoreStride;
   const int own_rows = tile * kTile * kStride;
   FragmentC sums[kSubChunks];
@@ -118,8 +125,8 @@ __device__ void add_key_gradient(FragmentC* own, FragmentC* later, BwdShared<K, 
     const FragmentA values = load_a<V>(shared.values + tile * kTile * row_stride(V) + 16 * g, lane);
 #pragma unroll
     for (int offset = 0; offset < kSubChunks; ++offset) {
-      if (tile + offset >= kSubChunks) break;
-      const bf16* rows = shared.out_gradients + (tile + offset) * kTile * row_stride(V);
+      if (tile + offset >= kSubChunks) continue;
+      const bf16* rows = out_gradients + (tile + offset) * kTile * row_stride(V);
       multiply_add(sums[offset], values, load_b<V>(rows + 16 * g, lane));
     }
   }
@@ -127,7 +134,7 @@ __device__ void add_key_gradient(FragmentC* own, FragmentC* later, BwdShared<K, 
   FragmentA gradients[kSubChunks];
 #pragma unroll
   for (int offset = 0; offset < kSubChunks; ++offset) {
-    if (tile + offset >= kSubChunks) break;
+    if (tile + offset >= kSubChunks) continue;
     gradients[offset] = to_a(sums[offset]);
     bf16* target = shared.score_gradients + tile * kTile * kScores + (tile + offset) * kTile;
 #pragma unroll
@@ -178,8 +185,8 @@ __device__ void scale_by_channels(FragmentC& low, FragmentC& high, const bf16* t
 /// Writes dq of 16 queries and 32 channels of one head, and adds q ⊙ dq to y.
 template <int K, int V>
 __device__ void make_query_gradient(FragmentC* y, bf16* target, int64_t stride,
-                                    const BwdShared<K, V>& shared, int tile, int group, int valid,
-                                    int lane) {
+                                    const BwdShared<K, V>& shared, const bf16* out_gradients,
+                                    int tile, int group, int valid, int lane) {
   constexpr int kStride = row_stride(K), kScores = BwdShared<K, V>::kScoreStride;
   const int own_rows = tile * kTile * kStride + 32 * group;
   FragmentC earlier[2], own[2];
@@ -190,8 +197,7 @@ __device__ void make_query_gradient(FragmentC* y, bf16* target, int64_t stride,
   }
 #pragma unroll
   for (int g = 0; g < V / 16; ++g) {
-    const FragmentA rows =
-        load_a<V>(shared.out_gradients + tile * kTile * row_stride(V) + 16 * g, lane);
+    const FragmentA rows = load_a<V>(out_gradients + tile * kTile * row_stride(V) + 16 * g, lane);
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       const bf16* state = shared.state + (32 * group + 16 * h) * row_stride(V) + 16 * g;

@@ -4,21 +4,37 @@
 
 namespace tigon::cuda {
 
-/// The factors of dk in the channels' order: exp(T − c) over exp(c), exp(m − c) over exp(c − m).
+/// The factors of dk in the channels' order, exp(T − c) over exp(c) and exp(m − c) over exp(c − m),
+/// and which log-gates were bounded; all threads.
 template <int K, int V>
 __device__ void make_key_factors(BwdShared<K, V>& shared, const GatedScanParams& p,
                                  const ScanBlock& block) {
-  for (int item = threadIdx.x; item < kSubChunks * (K / 2); item += kBwdThreads) {
-    const int sub_chunk = item / (K / 2), channel = item % (K / 2) * 2;
+  constexpr int kItems = kSubChunks * (K / 2);
+  for (int item = threadIdx.x; item < 2 * kItems; item += kBwdThreads) {
+    const int sub_chunk = item % kItems / (K / 2), channel = item % (K / 2) * 2;
     const int start = sub_chunk * kTile * row_stride(K) + channel;
     float2 gate[kTile];
-    load_gates(gate, p, block, sub_chunk, channel);
+    load_log2_gates(gate, p, block, sub_chunk, channel);
+    uint32_t bounded = 0;
+#pragma unroll
+    for (int i = 0; i < kTile; ++i) {
+      bounded |= (gate[i].x <= kLowestLogGate ? 1u : 0u) << i;
+      bounded |= (gate[i].y <= kLowestLogGate ? 1u : 0u) << (i + 16);
+      gate[i] = {exp2_fast(gate[i].x), exp2_fast(gate[i].y)};
+    }
+    const auto nothing = [](auto...) {};
     const auto put = [&](bf16* tile, int i, float2 pair) {
       store_pair(tile + start + i * row_stride(K), pair.x, pair.y);
     };
-    visit_decays(
-        gate, [](auto...) {}, [&](int i, float2 decay) { put(shared.from_start, i, decay); },
-        [&](int i, float2 to_middle, float2) { put(shared.from_middle, i, to_middle); });
+    if (item < kItems) {
+      visit_decays(
+          gate, nothing, [&](int i, float2 decay) { put(shared.from_start, i, decay); }, nothing);
+      *reinterpret_cast<uint32_t*>(shared.bounded() + sub_chunk * K + position_of(channel)) =
+          bounded;
+    } else {
+      visit_decays(gate, nothing, nothing,
+                   [&](int i, float2 to_middle, float2) { put(shared.from_middle, i, to_middle); });
+    }
   }
 }
 
@@ -115,7 +131,7 @@ __device__ void make_state_dots(BwdShared<K, V>& shared, const ScanBlock& block)
     sum = warp_sum(sum);
     const float* decay = shared.decay + row;
     if (block.lane == 0) {
-      shared.state_dots[row] = sum * decay[0] * decay[K] * decay[2 * K] * decay[3 * K];
+      shared.state_dots()[row] = sum * decay[0] * decay[K] * decay[2 * K] * decay[3 * K];
     }
   }
 }
@@ -132,69 +148,74 @@ __device__ void put_fragment(float* tile, const FragmentC& c, int lane, float fa
   }
 }
 
+/// One channel of one sub-chunk: its gates' gradients from what comes before, inside and behind.
+template <int K, int V>
+__device__ void gate_gradients(float (&found)[kTile], BwdShared<K, V>& shared, int sub_chunk,
+                               int position) {
+  constexpr int kStride = row_stride(K);
+  const int first = sub_chunk * kTile * kStride + position;
+  const uint32_t bounded = shared.bounded()[sub_chunk * K + position];
+  float before = shared.state_dots()[position], behind = 0;
+  for (int j = 0; j < sub_chunk; ++j) before += shared.after_sums()[j * K + position];
+  for (int j = sub_chunk + 1; j < kSubChunks; ++j) behind += shared.up_to_sums()[j * K + position];
+#pragma unroll
+  for (int i = 0; i < kTile; ++i) {
+    found[i] = before;
+    before += shared.after_row()[first + i * kStride];
+  }
+#pragma unroll
+  for (int i = kTile - 1; i >= 0; --i) {
+    behind += shared.up_to_row()[first + i * kStride];
+    found[i] = bounded >> i & 1 ? 0.0f : found[i] + behind;
+  }
+}
+
 /// The gates' gradients from up_to_row, after_row and state_dots; all threads.
 template <int K, int V>
 __device__ void store_gate_gradients(BwdShared<K, V>& shared, const ScanBlock& block,
                                      const GatedScanParams& p) {
   constexpr int kStride = row_stride(K);
-  float* up_to = shared.up_to_row();
-  const float* after = shared.after_row();
   const int length = block.chunk.length;
-  constexpr int kRounds = (kSubChunks * K + kBwdThreads - 1) / kBwdThreads;
-  float found[kRounds][kTile];
-#pragma unroll
-  for (int round = 0; round < kRounds; ++round) {
-    const int item = threadIdx.x + round * kBwdThreads;
-    if (item >= kSubChunks * K) break;
-    const int sub_chunk = item / K, position = item % K, first = sub_chunk * kTile;
-    float sum = shared.state_dots[position];
-    for (int row = 0; row < first; ++row) sum += after[row * kStride + position];
-    for (int row = first + kTile; row < kChunkTokens; ++row) sum += up_to[row * kStride + position];
-      // What lies behind the row at hand comes off from the front.
+  for (int item = threadIdx.x; item < kSubChunks * K; item += kBwdThreads) {
+    const int first = item / K * kTile * kStride + item % K;
+    float up_to = 0, after = 0;
 #pragma unroll
     for (int i = 0; i < kTile; ++i) {
-      found[round][i] = sum;
-      sum += after[(first + i) * kStride + position];
+      up_to += shared.up_to_row()[first + i * kStride];
+      after += shared.after_row()[first + i * kStride];
     }
-    float behind = 0;
+    shared.up_to_sums()[item] = up_to;
+    shared.after_sums()[item] = after;
+  }
+  __syncthreads();
+  for (int item = threadIdx.x; item < kSubChunks * K; item += kBwdThreads) {
+    const int sub_chunk = item / K, position = item % K;
+    float found[kTile];
+    gate_gradients(found, shared, sub_chunk, position);
+    if (p.gate_gradient_kind == GateGradient::kPerChannel) {
+      const int64_t token = static_cast<int64_t>(block.chunk.first_token) + sub_chunk * kTile;
+      const int row = p.state_heads * K;
+      float* target = p.gate_gradient + token * row + block.state_head * K + position_of(position);
 #pragma unroll
-    for (int i = kTile - 1; i >= 0; --i) {
-      behind += up_to[(first + i) * kStride + position];
-      found[round][i] += behind;
-    }
-    const int channel = position_of(position);
-    const int64_t token = static_cast<int64_t>(block.chunk.first_token) + first;
-#pragma unroll
-    for (int i = 0; i < kTile; ++i) {
-      const bool is_there = first + i < length;
-      if (is_there) {
-        const float2 gates = load_log2_gates(p.log_gate, token + i, block.gate_head, channel & ~1);
-        if ((channel & 1 ? gates.y : gates.x) <= kLowestLogGate) found[round][i] = 0;
-      } else {
-        found[round][i] = 0;
+      for (int i = 0; i < kTile; ++i) {
+        if (sub_chunk * kTile + i < length) target[rows_apart(i, row)] = found[i];
       }
-      if (p.gate_gradient_kind == GateGradient::kPerChannel && is_there) {
-        p.gate_gradient[((token + i) * p.state_heads + block.state_head) * K + channel] =
-            found[round][i];
+    } else {
+      // Nobody else reads these.
+#pragma unroll
+      for (int i = 0; i < kTile; ++i) {
+        const bool is_there = sub_chunk * kTile + i < length;
+        shared.up_to_row()[(sub_chunk * kTile + i) * kStride + position] =
+            is_there ? found[i] : 0.0f;
       }
     }
   }
   if (p.gate_gradient_kind == GateGradient::kPerChannel) return;
   __syncthreads();
-#pragma unroll
-  for (int round = 0; round < kRounds; ++round) {
-    const int item = threadIdx.x + round * kBwdThreads;
-    if (item >= kSubChunks * K) break;
-#pragma unroll
-    for (int i = 0; i < kTile; ++i) {
-      up_to[(item / K * kTile + i) * kStride + item % K] = found[round][i];
-    }
-  }
-  __syncthreads();
   if (p.gate_gradient_kind == GateGradient::kFixed) {
     for (int position = threadIdx.x; position < K; position += kBwdThreads) {
       float sum = 0;
-      for (int row = 0; row < kChunkTokens; ++row) sum += up_to[row * kStride + position];
+      for (int row = 0; row < length; ++row) sum += shared.up_to_row()[row * kStride + position];
       p.gate_gradient[block.index * K + position_of(position)] = sum;
     }
     return;
@@ -202,11 +223,24 @@ __device__ void store_gate_gradients(BwdShared<K, V>& shared, const ScanBlock& b
   for (int row = block.warp; row < length; row += kBwdWarps) {
     float sum = 0;
     for (int position = block.lane; position < K; position += 32) {
-      sum += up_to[row * kStride + position];
+      sum += shared.up_to_row()[row * kStride + position];
     }
     sum = warp_sum(sum);
     const int64_t token = static_cast<int64_t>(block.chunk.first_token) + row;
     if (block.lane == 0) p.gate_gradient[token * p.state_heads + block.state_head] = sum;
+  }
+}
+
+/// q ⊙ exp(c) and q ⊙ exp(c − m) of one head; all threads.
+template <int K, int V>
+__device__ void scale_queries(BwdShared<K, V>& shared) {
+  for (int item = threadIdx.x; item < kChunkTokens * (K / 8); item += kBwdThreads) {
+    const int group = item % (K / 8), at = item / (K / 8) * row_stride(K);
+    const uint4 piece = load_piece(shared.queries + at + group * 8);
+    store_by_position(shared.queries_from_start + at, group,
+                      multiply(piece, load_piece(shared.from_start + at + group * 8)));
+    store_by_position(shared.queries_from_middle + at, group,
+                      multiply(piece, load_piece(shared.from_middle + at + group * 8)));
   }
 }
 
@@ -216,21 +250,27 @@ __global__ void __launch_bounds__(kBwdThreads, K <= 64 && V <= 64 ? 2 : 1)
   extern __shared__ __align__(16) char memory[];
   auto& shared = *reinterpret_cast<BwdShared<K, V>*>(memory);
   const ScanBlock block = make_block(p);
-  const int tile = block.warp % kSubChunks, role = block.warp / kSubChunks, lane = block.lane;
+  // The tiles differ in work: each scheduler gets a warp with much and one with little.
+  const int role = block.warp / kSubChunks, place = block.warp % kSubChunks, lane = block.lane;
+  const int tile = role == 0 ? place : kSubChunks - 1 - place;
   const int length = block.chunk.length, valid = length - tile * kTile;
   const int64_t token = block.chunk.first_token;
+  constexpr int kGradientTiles = BwdShared<K, V>::kGradientTiles;
 
-  HeadPieces<K, kBwdThreads> queries;
-  HeadPieces<V, kBwdThreads> gradients;
-  const auto load_head = [&](int g) {
-    const int head = block.first_head + g;
-    queries.load(row_of(p.q, token, head), p.q.token_stride, K, length);
-    gradients.load(row_of(p.out_gradient, token, head), p.out_gradient.token_stride, V, length);
+  const auto load_gradients = [&](int g) {
+    load_rows_by_position(shared.out_gradients[g % kGradientTiles],
+                          row_of(p.out_gradient, token, block.first_head + g),
+                          p.out_gradient.token_stride, V, length);
   };
-  load_head(0);
+  const auto load_queries = [&](int g) {
+    load_rows_by_channel(shared.queries, row_of(p.q, token, block.first_head + g), p.q.token_stride,
+                         K, length);
+  };
   load_state(shared.state, static_cast<const bf16*>(p.states) + block.index * K * V, K, V);
   load_rows_by_position(shared.values, row_of(p.v, token, block.value_head), p.v.token_stride, V,
                         length);
+  load_queries(0);
+  load_gradients(0);
   make_tiles<K>(
       {shared.to_end, shared.to_middle, shared.from_start, shared.from_middle, shared.decay}, p,
       block);
@@ -248,24 +288,23 @@ __global__ void __launch_bounds__(kBwdThreads, K <= 64 && V <= 64 ? 2 : 1)
   }
   const int64_t query_stride = static_cast<int64_t>(p.heads) * K;
   for (int g = 0; g < block.group; ++g) {
+    if (kGradientTiles == 1 && g > 0) {
+      __syncthreads();
+      load_gradients(g);
+    }
     wait_for_copies();
     __syncthreads();
-    queries.visit(K, [&](int row, int group, const uint4& piece) {
-      const int at = row * row_stride(K), channel = group * 8;
-      store_by_position(shared.queries_from_start + at, group,
-                        multiply(piece, load_piece(shared.from_start + at + channel)));
-      store_by_position(shared.queries_from_middle + at, group,
-                        multiply(piece, load_piece(shared.from_middle + at + channel)));
-    });
-    gradients.visit(V, [&](int row, int group, const uint4& piece) {
-      store_by_position(shared.out_gradients + row * row_stride(V), group, piece);
-    });
+    scale_queries(shared);
     __syncthreads();
-    if (g + 1 < block.group) load_head(g + 1);
+    if (g + 1 < block.group) {
+      load_queries(g + 1);
+      if (kGradientTiles == 2) load_gradients(g + 1);
+    }
+    const bf16* out_gradients = shared.out_gradients[g % kGradientTiles];
     if (role == 0) {
-      add_value_gradient(sums, shared, tile, lane);
+      add_value_gradient(sums, shared, out_gradients, tile, lane);
     } else {
-      add_key_gradient(own, later, shared, tile, lane);
+      add_key_gradient(own, later, shared, out_gradients, tile, lane);
     }
     __syncthreads();
     bf16* target = static_cast<bf16*>(p.q_gradient) + (token + tile * kTile) * query_stride +
@@ -273,8 +312,9 @@ __global__ void __launch_bounds__(kBwdThreads, K <= 64 && V <= 64 ? 2 : 1)
 #pragma unroll
     for (int i = 0; i < (K / 32 + 1) / 2; ++i) {
       const int group = 2 * i + role;
-      if (group >= K / 32) break;
-      make_query_gradient(y[i], target, query_stride, shared, tile, group, valid, lane);
+      if (group >= K / 32) continue;
+      make_query_gradient(y[i], target, query_stride, shared, out_gradients, tile, group, valid,
+                          lane);
     }
   }
   __syncthreads();
@@ -303,7 +343,7 @@ __global__ void __launch_bounds__(kBwdThreads, K <= 64 && V <= 64 ? 2 : 1)
 #pragma unroll
   for (int i = 0; i < (K / 32 + 1) / 2; ++i) {
     const int group = 2 * i + role;
-    if (group >= K / 32) break;
+    if (group >= K / 32) continue;
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       put_fragment<K, true>(shared.up_to_row() + rows + 32 * group + 16 * h, y[i][h], lane, 1);

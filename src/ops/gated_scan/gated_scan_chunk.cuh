@@ -50,57 +50,87 @@ __device__ inline ScanBlock make_block(const GatedScanParams& p) {
 }
 
 __device__ inline bf16* row_of(const ScanRows& rows, int64_t token, int head) {
-  return static_cast<bf16*>(rows.data) + token * rows.token_stride + head * rows.head_stride;
+  return static_cast<bf16*>(rows.data) + token * rows.token_stride +
+         static_cast<int64_t>(head) * rows.head_stride;
 }
 
-/// Base-2 logarithms of the gates of two neighbouring channels.
-__device__ inline float2 load_log2_gates(const ScanGates& gates, int64_t token, int head,
-                                         int channel) {
-  const int64_t at =
-      token * gates.token_stride + head * gates.head_stride + (gates.is_per_head ? 0 : channel);
-  float2 pair;
-  if (gates.is_bf16) {
-    const bf16* data = static_cast<const bf16*>(gates.data) + at;
-    if (gates.is_per_head) {
-      pair.x = pair.y = __bfloat162float(*data);
-    } else {
-      pair = unpack(load_pair(data));
+/// Rows apart in elements.
+__device__ inline int64_t rows_apart(int rows, int stride) {
+  return static_cast<int64_t>(rows) * stride;
+}
+
+__device__ inline float load_one(const float* pointer) {
+  return *pointer;
+}
+__device__ inline float load_one(const bf16* pointer) {
+  return __bfloat162float(*pointer);
+}
+__device__ inline float2 load_two(const float* pointer) {
+  return *reinterpret_cast<const float2*>(pointer);
+}
+__device__ inline float2 load_two(const bf16* pointer) {
+  return unpack(load_pair(pointer));
+}
+
+/// Log-gates of 16 tokens and two neighbouring channels of type T from the first's address; those
+/// after row `last` are the last's. All loads are on their way before any is waited for.
+template <typename T>
+__device__ void load_log_gates(float2 (&log_gate)[kTile], const T* first, const ScanGates& gates,
+                               int last) {
+  if (gates.is_per_head) {
+#pragma unroll
+    for (int i = 0; i < kTile; ++i) {
+      log_gate[i].x = load_one(first + rows_apart(min(i, last), gates.token_stride));
     }
-  } else {
-    const float* data = static_cast<const float*>(gates.data) + at;
-    if (gates.is_per_head) {
-      pair.x = pair.y = *data;
-    } else {
-      pair = *reinterpret_cast<const float2*>(data);
-    }
+#pragma unroll
+    for (float2& pair : log_gate) pair.y = pair.x;
+    return;
   }
-  return {pair.x * kLog2E, pair.y * kLog2E};
-}
-
-/// The gates of 16 tokens and two neighbouring channels; 1 from row `length` of the chunk on.
-__device__ inline void load_gates(float2 (&gate)[kTile], const GatedScanParams& p,
-                                  const ScanBlock& block, int sub_chunk, int channel) {
-  const int64_t token = static_cast<int64_t>(block.chunk.first_token) + sub_chunk * kTile;
 #pragma unroll
   for (int i = 0; i < kTile; ++i) {
-    gate[i] = {0, 0};
-    if (sub_chunk * kTile + i < block.chunk.length) {
-      gate[i] = load_log2_gates(p.log_gate, token + i, block.gate_head, channel);
-    }
+    log_gate[i] = load_two(first + rows_apart(min(i, last), gates.token_stride));
   }
+}
+
+/// The same in base 2 of one of a block's sub-chunks; 0 from row `length` of the chunk on.
+__device__ inline void load_log2_gates(float2 (&log_gate)[kTile], const GatedScanParams& p,
+                                       const ScanBlock& block, int sub_chunk, int channel) {
+  const ScanGates& gates = p.log_gate;
+  const int64_t token = static_cast<int64_t>(block.chunk.first_token) + sub_chunk * kTile;
+  const int64_t at = token * gates.token_stride +
+                     static_cast<int64_t>(block.gate_head) * gates.head_stride +
+                     (gates.is_per_head ? 0 : channel);
+  const int last = block.chunk.length - 1 - sub_chunk * kTile;
+  if (gates.is_bf16) {
+    load_log_gates(log_gate, static_cast<const bf16*>(gates.data) + at, gates, last);
+  } else {
+    load_log_gates(log_gate, static_cast<const float*>(gates.data) + at, gates, last);
+  }
+#pragma unroll
+  for (int i = 0; i < kTile; ++i) {
+    log_gate[i].x = i <= last ? log_gate[i].x * kLog2E : 0.0f;
+    log_gate[i].y = i <= last ? log_gate[i].y * kLog2E : 0.0f;
+  }
+}
+
+/// The gates themselves; 1 from row `length` of the chunk on.
+__device__ inline void load_gates(float2 (&gate)[kTile], const GatedScanParams& p,
+                                  const ScanBlock& block, int sub_chunk, int channel) {
+  load_log2_gates(gate, p, block, sub_chunk, channel);
 #pragma unroll
   for (float2& pair : gate) pair = {exp2_fast(pair.x), exp2_fast(pair.y)};
 }
 
-/// The keys of 16 tokens and two neighbouring channels; 0 from row `length` of the chunk on.
+/// The keys of 16 tokens and two neighbouring channels; those from row `length` of the chunk on are
+/// the last row's.
 __device__ inline void load_keys(uint32_t (&key)[kTile], const GatedScanParams& p,
                                  const ScanBlock& block, int sub_chunk, int channel) {
   const int64_t token = static_cast<int64_t>(block.chunk.first_token) + sub_chunk * kTile;
   const bf16* source = row_of(p.k, token, block.key_head) + channel;
+  const int last = block.chunk.length - 1 - sub_chunk * kTile;
 #pragma unroll
   for (int i = 0; i < kTile; ++i) {
-    key[i] =
-        sub_chunk * kTile + i < block.chunk.length ? load_pair(source + i * p.k.token_stride) : 0;
+    key[i] = load_pair(source + rows_apart(min(i, last), p.k.token_stride));
   }
 }
 
@@ -130,8 +160,9 @@ __device__ void make_tiles(const ScanTiles& tiles, const GatedScanParams& p,
     float2 gate[kTile];
     if (tiles.to_end) load_keys(key, p, block, sub_chunk, channel);
     load_gates(gate, p, block, sub_chunk, channel);
+    const int length = block.chunk.length - sub_chunk * kTile;
     const auto put_key = [&](bf16* tile, int i, float2 decay) {
-      const float2 k = unpack(key[i]);
+      const float2 k = unpack(i < length ? key[i] : 0);
       store_pair(tile + by_position + i * kStride, k.x * decay.x, k.y * decay.y);
     };
     const auto nothing = [](auto...) {};
@@ -169,47 +200,31 @@ __device__ inline uint4 load_piece(const bf16* pointer) {
   return *reinterpret_cast<const uint4*>(pointer);
 }
 
-/// Rows of a chunk by position: [64, columns], zeros from row `length` on; all threads.
-__device__ inline void load_rows_by_position(bf16* tile, const bf16* source, int64_t token_stride,
+/// Rows of a chunk by position: [64, columns], zeros from row `length` on; all threads, without
+/// waiting.
+__device__ inline void load_rows_by_position(bf16* tile, const bf16* source, int token_stride,
                                              int columns, int length) {
   const int pieces = columns / 8;
   for (int item = threadIdx.x; item < kChunkTokens * pieces; item += blockDim.x) {
     const int row = item / pieces, group = item % pieces;
-    uint4 piece = {0, 0, 0, 0};
-    if (row < length) piece = load_piece(source + row * token_stride + group * 8);
-    store_by_position(tile + row * row_stride(columns), group, piece);
+    bf16* target = tile + row * row_stride(columns) + group / 4 * 32 + group % 4 * 2;
+    const bf16* piece = source + rows_apart(min(row, length - 1), token_stride) + group * 8;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) copy_4_bytes(target + 8 * i, piece + 2 * i, row < length);
   }
 }
 
-/// The 16-byte pieces of one head's rows in a chunk that a thread of a block of kThreads holds, of
-/// kMost columns or fewer.
-template <int kMost, int kThreads>
-struct HeadPieces {
-  static constexpr int kEach = kChunkTokens * kMost / 8 / kThreads;
-
-  uint4 x[kEach];
-
-  /// Rows from `length` on are zero.
-  __device__ void load(const bf16* source, int64_t token_stride, int columns, int length) {
-    const int pieces = columns / 8;
-#pragma unroll
-    for (int i = 0; i < kEach; ++i) {
-      const int item = threadIdx.x + i * kThreads;
-      const int row = item / pieces, group = item % pieces;
-      x[i] = row < length ? load_piece(source + row * token_stride + group * 8) : uint4{0, 0, 0, 0};
-    }
+/// Rows of a chunk in the channels' order: [64, columns], zeros from row `length` on; all threads,
+/// without waiting.
+__device__ inline void load_rows_by_channel(bf16* tile, const bf16* source, int token_stride,
+                                            int columns, int length) {
+  const int pieces = columns / 8;
+  for (int item = threadIdx.x; item < kChunkTokens * pieces; item += blockDim.x) {
+    const int row = item / pieces, column = item % pieces * 8;
+    copy_16_bytes(tile + row * row_stride(columns) + column,
+                  source + rows_apart(min(row, length - 1), token_stride) + column, row < length);
   }
-  /// Visits (row, piece of 8 channels, its 16 bytes) of those that exist.
-  template <typename Visit>
-  __device__ void visit(int columns, Visit visit) const {
-    const int pieces = columns / 8;
-#pragma unroll
-    for (int i = 0; i < kEach; ++i) {
-      const int item = threadIdx.x + i * kThreads;
-      if (item / pieces < kChunkTokens) visit(item / pieces, item % pieces, x[i]);
-    }
-  }
-};
+}
 
 /// A state [K, columns] as it lies in device memory, without waiting.
 __device__ inline void load_state(bf16* tile, const bf16* source, int rows, int columns) {

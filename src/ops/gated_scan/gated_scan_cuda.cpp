@@ -13,6 +13,8 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
+#include <limits>
+
 #include "ops/checks.h"
 #include "ops/gated_scan/gated_scan_arguments.h"
 #include "ops/gated_scan/gated_scan_params.h"
@@ -61,7 +63,13 @@ struct Shape {
 };
 
 cuda::ScanRows rows_of(const at::Tensor& x) {
-  return {x.data_ptr(), x.stride(0), x.stride(1)};
+  return {x.data_ptr(), static_cast<int>(x.stride(0)), static_cast<int>(x.stride(1))};
+}
+
+/// Rows that the kernels can take one from another with 32-bit strides.
+at::Tensor with_near_rows(const at::Tensor& x) {
+  constexpr int64_t kMost = std::numeric_limits<int>::max();
+  return x.stride(0) <= kMost && x.stride(1) <= kMost ? x : x.clone(at::MemoryFormat::Contiguous);
 }
 
 /// Its last dimension dense and its rows at multiples of 8 bytes.
@@ -99,15 +107,15 @@ Launch start(const KernelInputs& x, const Shape& shape) {
   Launch launch;
   launch.stream = c10::cuda::getCurrentCUDAStream(device.index());
   cuda::GatedScanParams& p = launch.params;
-  p.q = rows_of(launch.keep(with_vector_rows(x.q)));
-  p.k = rows_of(launch.keep(with_vector_rows(x.k)));
-  p.v = rows_of(launch.keep(with_vector_rows(x.v)));
-  const at::Tensor gates = launch.keep(with_pair_rows(x.log_gate));
+  p.q = rows_of(launch.keep(with_vector_rows(with_near_rows(x.q))));
+  p.k = rows_of(launch.keep(with_vector_rows(with_near_rows(x.k))));
+  p.v = rows_of(launch.keep(with_vector_rows(with_near_rows(x.v))));
+  const at::Tensor gates = launch.keep(with_pair_rows(with_near_rows(x.log_gate)));
   p.log_gate.data = gates.const_data_ptr();
   p.log_gate.is_bf16 = gates.scalar_type() == at::kBFloat16;
   p.log_gate.is_per_head = gates.size(2) == 1;
-  p.log_gate.token_stride = gates.size(0) == 1 ? 0 : gates.stride(0);
-  p.log_gate.head_stride = gates.stride(1);
+  p.log_gate.token_stride = gates.size(0) == 1 ? 0 : static_cast<int>(gates.stride(0));
+  p.log_gate.head_stride = static_cast<int>(gates.stride(1));
   p.chunk_count = static_cast<int>(C);
   p.segments = static_cast<int>(S);
   p.heads = static_cast<int>(x.q.size(1));
@@ -187,7 +195,7 @@ Gradients gated_scan_bwd(const KernelInputs& x, const Shape& shape, const ChunkS
   const auto narrow = at::TensorOptions(at::kBFloat16).device(device);
   const at::Tensor upstream =
       out_gradient.defined() ? out_gradient.to(at::kBFloat16) : at::zeros({N, H, V}, narrow);
-  p.out_gradient = rows_of(launch.keep(with_vector_rows(upstream)));
+  p.out_gradient = rows_of(launch.keep(with_vector_rows(with_near_rows(upstream))));
   if (state_gradient.defined()) {
     p.final_state_gradient = launch.keep(state_gradient.contiguous()).const_data_ptr<float>();
   }

@@ -48,13 +48,15 @@ template <int K>
 struct QueryPieces {
   uint4 upper[K / 32], lower[K / 32];
 
-  __device__ void load(const bf16* source, int64_t stride, int valid, int lane) {
-    const int row = lane / 4;
-    const bf16* at = source + row * stride + lane % 4 * 8;
+  /// Rows from `valid` on are the last valid row's.
+  __device__ void load(const bf16* source, int token_stride, int valid, int lane) {
+    const bf16* at = source + lane % 4 * 8;
+    const bf16* high = at + rows_apart(min(lane / 4, valid - 1), token_stride);
+    const bf16* low = at + rows_apart(min(lane / 4 + 8, valid - 1), token_stride);
 #pragma unroll
     for (int g = 0; g < K / 32; ++g) {
-      upper[g] = row < valid ? load_piece(at + 32 * g) : uint4{0, 0, 0, 0};
-      lower[g] = row + 8 < valid ? load_piece(at + 8 * stride + 32 * g) : uint4{0, 0, 0, 0};
+      upper[g] = load_piece(high + 32 * g);
+      lower[g] = load_piece(low + 32 * g);
     }
   }
 };
@@ -88,7 +90,7 @@ struct Readings {
       scale_pair(earlier[0], earlier[1], load_piece(start), load_piece(start + 8 * kStride));
 #pragma unroll
       for (int distance = 1; distance < kSubChunks; ++distance) {
-        if (distance > tile) break;
+        if (distance > tile) continue;
         const int key_tile = tile - distance;
         const bf16* keys = tiles.to_end + key_tile * kTile * kStride + 32 * g;
 #pragma unroll
@@ -146,8 +148,8 @@ __global__ void __launch_bounds__(kThreads, K <= 64 ? 3 : 1) fwd_kernel(const Ga
   load_state(shared.state, static_cast<const bf16*>(p.states) + block.index * K * V, K, V);
   load_rows_by_position(shared.values, row_of(p.v, block.chunk.first_token, block.value_head),
                         p.v.token_stride, V, block.chunk.length);
-  make_tiles<K>(shared.tiles, p, block);
   load_queries();
+  make_tiles<K>(shared.tiles, p, block);
   wait_for_copies();
   __syncthreads();
   if (valid <= 0) return;
@@ -173,7 +175,7 @@ __global__ void __launch_bounds__(kThreads, K <= 64 ? 3 : 1) fwd_kernel(const Ga
       }
 #pragma unroll
       for (int distance = 0; distance < kSubChunks; ++distance) {
-        if (distance > tile) break;
+        if (distance > tile) continue;
         add(readings.scores[distance], shared.values + (tile - distance) * kTile * stride);
       }
       if (p.is_out_wide) {

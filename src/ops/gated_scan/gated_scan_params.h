@@ -18,15 +18,15 @@ namespace tigon::cuda {
 /// bf16 rows of heads, each 16-byte aligned.
 struct ScanRows {
   void* data;
-  int64_t token_stride, head_stride;  // elements, multiples of 8
+  int token_stride, head_stride;  // elements, multiples of 8
 };
 
 /// Log-gates. A token stride of 0 stands for the same gates at every token.
 struct ScanGates {
   const void* data;  // float32, or bf16
   bool is_bf16;
-  bool is_per_head;                   // one for all channels of a head
-  int64_t token_stride, head_stride;  // elements; even where the gates are per channel
+  bool is_per_head;               // one for all channels of a head
+  int token_stride, head_stride;  // elements; even where the gates are per channel
 };
 
 /// How the gates' gradient is written.

@@ -86,24 +86,29 @@ struct StatePieces {
   }
 };
 
-/// Shared memory of both kernels of additions: a left tile [64, K], a right tile [64, V], exp(c)
-/// [64, K] where it is needed, and decays.
+/// Shared memory of both kernels of additions: a left tile [64, K], right tiles [64, V] (the second
+/// for the next head), exp(c) and the next queries [64, K] where they are needed, and decays.
 template <int K>
 struct AdditionsShared {
-  bf16* left;
-  bf16* from_start;
+  bf16 *left, *from_start, *queries;
   float* decay;  // [4, K]
-  bf16* right;
+  bf16* rights;
+  int right_elements;  // of one
 
-  __device__ explicit AdditionsShared(char* memory) {
+  __device__ AdditionsShared(char* memory, int value_dim) {
     left = reinterpret_cast<bf16*>(memory);
-    from_start = left + kChunkTokens * row_stride(K);
-    decay = reinterpret_cast<float*>(from_start + kChunkTokens * row_stride(K));
-    right = reinterpret_cast<bf16*>(decay + kSubChunks * K);
+    decay = reinterpret_cast<float*>(left + kChunkTokens * row_stride(K));
+    rights = reinterpret_cast<bf16*>(decay + kSubChunks * K);
+    right_elements = kChunkTokens * row_stride(value_dim);
+    from_start = rights + 2 * right_elements;
+    queries = from_start + kChunkTokens * row_stride(K);
   }
-  static int bytes(int value_dim) {
+  __device__ bf16* right(int g) const { return rights + g % 2 * right_elements; }
+
+  static int bytes(int value_dim, bool has_heads) {
+    const int key_tiles = has_heads ? 3 : 1, value_tiles = has_heads ? 2 : 1;
     return kChunkTokens * static_cast<int>(sizeof(bf16)) *
-               (2 * row_stride(K) + row_stride(value_dim)) +
+               (key_tiles * row_stride(K) + value_tiles * row_stride(value_dim)) +
            kSubChunks * K * static_cast<int>(sizeof(float));
   }
 };
@@ -111,18 +116,19 @@ struct AdditionsShared {
 template <int K, int kMostColumns>
 __global__ void __launch_bounds__(kThreads) additions_kernel(const GatedScanParams p) {
   extern __shared__ __align__(16) char memory[];
-  const AdditionsShared<K> shared(memory);
-  const ScanBlock block = make_block(p);
   const int V = p.value_dim;
-  load_rows_by_position(shared.right, row_of(p.v, block.chunk.first_token, block.value_head),
+  const AdditionsShared<K> shared(memory, V);
+  const ScanBlock block = make_block(p);
+  load_rows_by_position(shared.right(0), row_of(p.v, block.chunk.first_token, block.value_head),
                         p.v.token_stride, V, block.chunk.length);
   make_tiles<K>({shared.left, nullptr, nullptr, nullptr, shared.decay}, p, block);
+  wait_for_copies();
   __syncthreads();
   StatePieces<K, kMostColumns> state(block, V);
 #pragma unroll
   for (int j = 0; j < kSubChunks; ++j) {
     state.scale_rows(shared.decay + j * K);
-    state.add(shared.left + j * kTile * row_stride(K), shared.right + j * kTile * row_stride(V));
+    state.add(shared.left + j * kTile * row_stride(K), shared.right(0) + j * kTile * row_stride(V));
   }
   state.store(p.additions + block.index * K * V);
   for (int d = threadIdx.x; d < K; d += kThreads) {
@@ -151,16 +157,16 @@ template <int K, int kMostColumns>
 __global__ void __launch_bounds__(kThreads, K <= 64 && kMostColumns <= 64 ? 3 : 1)
     gradient_additions_kernel(const GatedScanParams p) {
   extern __shared__ __align__(16) char memory[];
-  const AdditionsShared<K> shared(memory);
+  const int V = p.value_dim;
+  const AdditionsShared<K> shared(memory, V);
   const ScanBlock block = make_block(p);
-  const int V = p.value_dim, length = block.chunk.length;
+  const int length = block.chunk.length;
   const int64_t token = block.chunk.first_token;
-  HeadPieces<K, kThreads> queries;
-  HeadPieces<kMostColumns, kThreads> gradients;
   const auto load_head = [&](int g) {
     const int head = block.first_head + g;
-    queries.load(row_of(p.q, token, head), p.q.token_stride, K, length);
-    gradients.load(row_of(p.out_gradient, token, head), p.out_gradient.token_stride, V, length);
+    load_rows_by_channel(shared.queries, row_of(p.q, token, head), p.q.token_stride, K, length);
+    load_rows_by_position(shared.right(g), row_of(p.out_gradient, token, head),
+                          p.out_gradient.token_stride, V, length);
   };
   load_head(0);
   make_tiles<K>({nullptr, nullptr, shared.from_start, nullptr, shared.decay}, p, block);
@@ -169,20 +175,21 @@ __global__ void __launch_bounds__(kThreads, K <= 64 && kMostColumns <= 64 ? 3 : 
 
   StatePieces<K, kMostColumns> state(block, V);
   for (int g = 0; g < block.group; ++g) {
+    wait_for_copies();
     __syncthreads();
-    queries.visit(K, [&](int row, int group, const uint4& piece) {
-      const bf16* decay = shared.from_start + row * row_stride(K) + group * 8;
-      store_by_position(shared.left + row * row_stride(K), group,
-                        multiply(piece, load_piece(decay)));
-    });
-    gradients.visit(V, [&](int row, int group, const uint4& piece) {
-      store_by_position(shared.right + row * row_stride(V), group, piece);
-    });
+    for (int item = threadIdx.x; item < kChunkTokens * (K / 8); item += kThreads) {
+      const int row = item / (K / 8), group = item % (K / 8);
+      const int at = row * row_stride(K);
+      store_by_position(shared.left + at, group,
+                        multiply(load_piece(shared.queries + at + group * 8),
+                                 load_piece(shared.from_start + at + group * 8)));
+    }
     __syncthreads();
     if (g + 1 < block.group) load_head(g + 1);
 #pragma unroll
     for (int j = 0; j < kSubChunks; ++j) {
-      state.add(shared.left + j * kTile * row_stride(K), shared.right + j * kTile * row_stride(V));
+      state.add(shared.left + j * kTile * row_stride(K),
+                shared.right(g) + j * kTile * row_stride(V));
     }
   }
   state.store(p.state_gradient_additions + block.index * K * V);
@@ -287,8 +294,8 @@ cudaError_t launch_gated_scan_states(const GatedScanParams& params, cudaStream_t
   const cudaError_t error = with_key_dim(params.key_dim, [&](auto key_dim) {
     constexpr int K = decltype(key_dim)::value;
     const auto kernel = params.value_dim <= 64 ? additions_kernel<K, 64> : additions_kernel<K, 160>;
-    return launch_over_chunks(kernel, kThreads, AdditionsShared<K>::bytes(params.value_dim), params,
-                              stream);
+    return launch_over_chunks(kernel, kThreads, AdditionsShared<K>::bytes(params.value_dim, false),
+                              params, stream);
   });
   if (error != cudaSuccess) return error;
   scan_kernel<<<scan_blocks(params), kThreads, 0, stream>>>(params);
@@ -300,8 +307,8 @@ cudaError_t launch_gated_scan_bwd_states(const GatedScanParams& params, cudaStre
     constexpr int K = decltype(key_dim)::value;
     const auto kernel = params.value_dim <= 64 ? gradient_additions_kernel<K, 64>
                                                : gradient_additions_kernel<K, 160>;
-    return launch_over_chunks(kernel, kThreads, AdditionsShared<K>::bytes(params.value_dim), params,
-                              stream);
+    return launch_over_chunks(kernel, kThreads, AdditionsShared<K>::bytes(params.value_dim, true),
+                              params, stream);
   });
   if (error != cudaSuccess) return error;
   gradient_scan_kernel<<<scan_blocks(params), kThreads, 0, stream>>>(params);
