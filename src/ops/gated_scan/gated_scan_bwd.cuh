@@ -7,7 +7,8 @@
 //           dk_j = Σ_i dA_ij exp(b_i − b_j) q_i + exp(b_end − b_j) dS v_j
 //           d log a_t = Σ_{i ≥ t} (q_i ⊙ dq_i − k_i ⊙ (dk_i without dS)) + Σ_{j < t} k_j ⊙ (dk_j
 //           of dS) + exp(b_end) S ⊙ dS summed over V; 0 where a log-gate is −10 or less
-// Shapes    as forward; S and dS [C, Hs, K, V] bf16 by position
+// Shapes    as forward; S and dS [C, Hs, K, V] bf16, rows by position. Here values, do and columns
+//           of states lie in the channels' order
 // Grid      (C, Hs) blocks of 256 threads
 // Tiles     16 keys by 16 queries. For each head first a warp owns 16 keys and dv or dk, then 16
 //           queries and half of dq's columns; dA passes from one to the other through shared memory
@@ -37,7 +38,7 @@ struct BwdShared {
 
   alignas(16) bf16 to_end[kKeyElements];
   alignas(16) bf16 to_middle[kKeyElements];
-  // With the next: two factors of dk in the channels' order, then a float tile of gate gradients.
+  // After the heads a factor of dk; with the next then a float tile of gate gradients.
   alignas(16) bf16 from_start[kKeyElements];
   alignas(16) bf16 from_middle[kKeyElements];
   alignas(16) bf16 values[kValueElements];
@@ -118,29 +119,37 @@ __device__ void add_key_gradient(FragmentC* own, FragmentC* later, BwdShared<K, 
                                  const bf16* out_gradients, int tile, int lane) {
   constexpr int kStride = row_stride(K), kScores = BwdShared<K, V>::kScoreStride;
   const int own_rows = tile * kTile * kStride;
-  FragmentC sums[kSubChunks];
-  for (FragmentC& c : sums) c.clear();
-#pragma unroll
-  for (int g = 0; g < V / 16; ++g) {
-    const FragmentA values = load_a<V>(shared.values + tile * kTile * row_stride(V) + 16 * g, lane);
-#pragma unroll
-    for (int offset = 0; offset < kSubChunks; ++offset) {
-      if (tile + offset >= kSubChunks) continue;
-      const bf16* rows = out_gradients + (tile + offset) * kTile * row_stride(V);
-      multiply_add(sums[offset], values, load_b<V>(rows + 16 * g, lane));
-    }
-  }
-  keep_upper(sums[0], lane);
   FragmentA gradients[kSubChunks];
+  // Two sub-chunks of queries at a time: the sums of four would not stay in registers.
 #pragma unroll
-  for (int offset = 0; offset < kSubChunks; ++offset) {
-    if (tile + offset >= kSubChunks) continue;
-    gradients[offset] = to_a(sums[offset]);
-    bf16* target = shared.score_gradients + tile * kTile * kScores + (tile + offset) * kTile;
+  for (int first = 0; first < kSubChunks; first += 2) {
+    if (tile + first >= kSubChunks) continue;
+    FragmentC sums[2];
+    sums[0].clear();
+    sums[1].clear();
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      *reinterpret_cast<uint32_t*>(target + fragment_row(i, lane) * kScores +
-                                   fragment_column(i, lane)) = gradients[offset].x[i];
+    for (int g = 0; g < V / 16; ++g) {
+      const FragmentA values =
+          load_a<V>(shared.values + tile * kTile * row_stride(V) + 16 * g, lane);
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        if (tile + first + i >= kSubChunks) continue;
+        const bf16* rows = out_gradients + (tile + first + i) * kTile * row_stride(V);
+        multiply_add(sums[i], values, load_b<V>(rows + 16 * g, lane));
+      }
+    }
+    if (first == 0) keep_upper(sums[0], lane);
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const int offset = first + i;
+      if (tile + offset >= kSubChunks) continue;
+      gradients[offset] = to_a(sums[i]);
+      bf16* target = shared.score_gradients + tile * kTile * kScores + (tile + offset) * kTile;
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        *reinterpret_cast<uint32_t*>(target + fragment_row(j, lane) * kScores +
+                                     fragment_column(j, lane)) = gradients[offset].x[j];
+      }
     }
   }
 #pragma unroll

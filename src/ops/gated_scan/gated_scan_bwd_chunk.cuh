@@ -4,38 +4,34 @@
 
 namespace tigon::cuda {
 
-/// The factors of dk in the channels' order, exp(T − c) over exp(c) and exp(m − c) over exp(c − m),
-/// and which log-gates were bounded; all threads.
+/// exp(T − c) over exp(c), and which log-gates were bounded; all threads.
 template <int K, int V>
 __device__ void make_key_factors(BwdShared<K, V>& shared, const GatedScanParams& p,
                                  const ScanBlock& block) {
-  constexpr int kItems = kSubChunks * (K / 2);
-  for (int item = threadIdx.x; item < 2 * kItems; item += kBwdThreads) {
-    const int sub_chunk = item % kItems / (K / 2), channel = item % (K / 2) * 2;
-    const int start = sub_chunk * kTile * row_stride(K) + channel;
-    float2 gate[kTile];
-    load_log2_gates(gate, p, block, sub_chunk, channel);
+  for (int item = threadIdx.x; item < kSubChunks * K; item += kBwdThreads) {
+    const int sub_chunk = item / K, channel = item % K;
+    float log_gate[kTile];
+    load_log2_gates(log_gate, p, block, sub_chunk, channel);
+    bf16* factor = shared.from_start + sub_chunk * kTile * row_stride(K) + channel;
     uint32_t bounded = 0;
+    float decay = 1;
 #pragma unroll
-    for (int i = 0; i < kTile; ++i) {
-      bounded |= (gate[i].x <= kLowestLogGate ? 1u : 0u) << i;
-      bounded |= (gate[i].y <= kLowestLogGate ? 1u : 0u) << (i + 16);
-      gate[i] = {exp2_fast(gate[i].x), exp2_fast(gate[i].y)};
+    for (int i = kTile - 1; i >= 0; --i) {
+      factor[i * row_stride(K)] = __float2bfloat16_rn(decay);
+      decay *= exp2_fast(log_gate[i]);
+      bounded |= (log_gate[i] <= kLowestLogGate ? 1u : 0u) << i;
     }
-    const auto nothing = [](auto...) {};
-    const auto put = [&](bf16* tile, int i, float2 pair) {
-      store_pair(tile + start + i * row_stride(K), pair.x, pair.y);
-    };
-    if (item < kItems) {
-      visit_decays(
-          gate, nothing, [&](int i, float2 decay) { put(shared.from_start, i, decay); }, nothing);
-      *reinterpret_cast<uint32_t*>(shared.bounded() + sub_chunk * K + position_of(channel)) =
-          bounded;
-    } else {
-      visit_decays(gate, nothing, nothing,
-                   [&](int i, float2 to_middle, float2) { put(shared.from_middle, i, to_middle); });
-    }
+    shared.bounded()[sub_chunk * K + position_of(channel)] = static_cast<uint16_t>(bounded);
   }
+}
+
+/// Sixteen bytes of exp(c − m) → exp(m − c).
+__device__ inline uint4 inverse(const uint4& x) {
+  const auto two = [](uint32_t pair) {
+    const float2 wide = unpack(pair);
+    return pack(reciprocal(wide.x), reciprocal(wide.y));
+  };
+  return {two(x.x), two(x.y), two(x.z), two(x.w)};
 }
 
 /// k_j exp(b_end − b_j): the decay of the sub-chunks after the keys' own.
@@ -65,9 +61,8 @@ __device__ void finish_value_gradient(FragmentC* gradient, BwdShared<K, V>& shar
   const int64_t token = static_cast<int64_t>(block.chunk.first_token) + tile * kTile;
   bf16* target = static_cast<bf16*>(p.v_gradient) + (token * p.state_heads + block.state_head) * V;
 #pragma unroll
-  for (int g = 0; g < V / 32; ++g) {
-    store_32_channels(target + 32 * g, static_cast<int64_t>(p.state_heads) * V, gradient[2 * g],
-                      gradient[2 * g + 1], valid, lane);
+  for (int n = 0; n < V / 16; ++n) {
+    store_rows(target + 16 * n, static_cast<int64_t>(p.state_heads) * V, gradient[n], valid, lane);
   }
 }
 
@@ -106,7 +101,10 @@ __device__ void finish_key_gradient(FragmentC* own, FragmentC* later, BwdShared<
       for (int i = 0; i < 8; ++i) state.x[i] += sum_later.x[i];
     }
     scale_by_channels<K>(of_state[0], of_state[1], shared.from_start + rows + 32 * g, lane);
-    scale_by_channels<K>(of_own[0], of_own[1], shared.from_middle + rows + 32 * g, lane);
+    const bf16* middle =
+        shared.from_middle + rows + 32 * g + lane / 4 * row_stride(K) + lane % 4 * 8;
+    scale_pair(of_own[0], of_own[1], inverse(load_piece(middle)),
+               inverse(load_piece(middle + 8 * row_stride(K))));
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
 #pragma unroll
@@ -258,17 +256,18 @@ __global__ void __launch_bounds__(kBwdThreads, K <= 64 && V <= 64 ? 2 : 1)
   constexpr int kGradientTiles = BwdShared<K, V>::kGradientTiles;
 
   const auto load_gradients = [&](int g) {
-    load_rows_by_position(shared.out_gradients[g % kGradientTiles],
-                          row_of(p.out_gradient, token, block.first_head + g),
-                          p.out_gradient.token_stride, V, length);
+    load_rows_by_channel(shared.out_gradients[g % kGradientTiles],
+                         row_of(p.out_gradient, token, block.first_head + g),
+                         p.out_gradient.token_stride, V, kChunkTokens, length);
   };
   const auto load_queries = [&](int g) {
     load_rows_by_channel(shared.queries, row_of(p.q, token, block.first_head + g), p.q.token_stride,
-                         K, length);
+                         K, kChunkTokens, length);
   };
-  load_state(shared.state, static_cast<const bf16*>(p.states) + block.index * K * V, K, V);
-  load_rows_by_position(shared.values, row_of(p.v, token, block.value_head), p.v.token_stride, V,
-                        length);
+  load_rows_by_channel(shared.state, static_cast<const bf16*>(p.states) + block.index * K * V, V, V,
+                       K, K);
+  load_rows_by_channel(shared.values, row_of(p.v, token, block.value_head), p.v.token_stride, V,
+                       kChunkTokens, length);
   load_queries(0);
   load_gradients(0);
   make_tiles<K>(
@@ -318,8 +317,9 @@ __global__ void __launch_bounds__(kBwdThreads, K <= 64 && V <= 64 ? 2 : 1)
     }
   }
   __syncthreads();
-  load_state(shared.state_gradient(),
-             static_cast<const bf16*>(p.state_gradients) + block.index * K * V, K, V);
+  load_rows_by_channel(shared.state_gradient(),
+                       static_cast<const bf16*>(p.state_gradients) + block.index * K * V, V, V, K,
+                       K);
   make_key_factors(shared, p, block);
   wait_for_copies();
   __syncthreads();

@@ -59,58 +59,72 @@ __device__ inline int64_t rows_apart(int rows, int stride) {
   return static_cast<int64_t>(rows) * stride;
 }
 
-__device__ inline float load_one(const float* pointer) {
-  return *pointer;
+__device__ inline void load_gate(float& gate, const float* pointer, bool) {
+  gate = *pointer;
 }
-__device__ inline float load_one(const bf16* pointer) {
-  return __bfloat162float(*pointer);
+__device__ inline void load_gate(float& gate, const bf16* pointer, bool) {
+  gate = __bfloat162float(*pointer);
 }
-__device__ inline float2 load_two(const float* pointer) {
-  return *reinterpret_cast<const float2*>(pointer);
+__device__ inline void load_gate(float2& gate, const float* pointer, bool is_per_head) {
+  if (is_per_head) {
+    gate.x = gate.y = *pointer;
+  } else {
+    gate = *reinterpret_cast<const float2*>(pointer);
+  }
 }
-__device__ inline float2 load_two(const bf16* pointer) {
-  return unpack(load_pair(pointer));
+__device__ inline void load_gate(float2& gate, const bf16* pointer, bool is_per_head) {
+  if (is_per_head) {
+    gate.x = gate.y = __bfloat162float(*pointer);
+  } else {
+    gate = unpack(load_pair(pointer));
+  }
 }
 
-/// Log-gates of 16 tokens and two neighbouring channels of type T from the first's address; those
-/// after row `last` are the last's. All loads are on their way before any is waited for.
-template <typename T>
-__device__ void load_log_gates(float2 (&log_gate)[kTile], const T* first, const ScanGates& gates,
-                               int last) {
-  if (gates.is_per_head) {
-#pragma unroll
-    for (int i = 0; i < kTile; ++i) {
-      log_gate[i].x = load_one(first + rows_apart(min(i, last), gates.token_stride));
-    }
-#pragma unroll
-    for (float2& pair : log_gate) pair.y = pair.x;
-    return;
-  }
+/// To base 2, or 0 where there is no token.
+__device__ inline float log2_of(float log_gate, bool is_there) {
+  return is_there ? log_gate * kLog2E : 0.0f;
+}
+__device__ inline float2 log2_of(float2 log_gate, bool is_there) {
+  return {log2_of(log_gate.x, is_there), log2_of(log_gate.y, is_there)};
+}
+
+/// Log-gates of 16 tokens from the first's address, of one channel (Gate = float) or two
+/// neighbouring ones (float2); those after row `last` are the last's. All loads are on their way
+/// before any is waited for.
+template <typename Gate, typename T>
+__device__ void load_log_gates(Gate (&log_gate)[kTile], const T* first, int token_stride, int last,
+                               bool is_per_head) {
 #pragma unroll
   for (int i = 0; i < kTile; ++i) {
-    log_gate[i] = load_two(first + rows_apart(min(i, last), gates.token_stride));
+    load_gate(log_gate[i], first + rows_apart(min(i, last), token_stride), is_per_head);
   }
 }
 
 /// The same in base 2 of one of a block's sub-chunks; 0 from row `length` of the chunk on.
-__device__ inline void load_log2_gates(float2 (&log_gate)[kTile], const GatedScanParams& p,
-                                       const ScanBlock& block, int sub_chunk, int channel) {
+template <typename Gate>
+__device__ void load_log2_gates(Gate (&log_gate)[kTile], const GatedScanParams& p,
+                                const ScanBlock& block, int sub_chunk, int channel) {
   const ScanGates& gates = p.log_gate;
   const int64_t token = static_cast<int64_t>(block.chunk.first_token) + sub_chunk * kTile;
   const int64_t at = token * gates.token_stride +
                      static_cast<int64_t>(block.gate_head) * gates.head_stride +
                      (gates.is_per_head ? 0 : channel);
   const int last = block.chunk.length - 1 - sub_chunk * kTile;
+  const auto load = [&](const auto* data) {
+    // One branch around all loads, not one around each.
+    if (gates.is_per_head) {
+      load_log_gates(log_gate, data + at, gates.token_stride, last, true);
+    } else {
+      load_log_gates(log_gate, data + at, gates.token_stride, last, false);
+    }
+  };
   if (gates.is_bf16) {
-    load_log_gates(log_gate, static_cast<const bf16*>(gates.data) + at, gates, last);
+    load(static_cast<const bf16*>(gates.data));
   } else {
-    load_log_gates(log_gate, static_cast<const float*>(gates.data) + at, gates, last);
+    load(static_cast<const float*>(gates.data));
   }
 #pragma unroll
-  for (int i = 0; i < kTile; ++i) {
-    log_gate[i].x = i <= last ? log_gate[i].x * kLog2E : 0.0f;
-    log_gate[i].y = i <= last ? log_gate[i].y * kLog2E : 0.0f;
-  }
+  for (int i = 0; i < kTile; ++i) log_gate[i] = log2_of(log_gate[i], i <= last);
 }
 
 /// The gates themselves; 1 from row `length` of the chunk on.
@@ -200,38 +214,32 @@ __device__ inline uint4 load_piece(const bf16* pointer) {
   return *reinterpret_cast<const uint4*>(pointer);
 }
 
-/// Rows of a chunk by position: [64, columns], zeros from row `length` on; all threads, without
-/// waiting.
-__device__ inline void load_rows_by_position(bf16* tile, const bf16* source, int token_stride,
-                                             int columns, int length) {
-  const int pieces = columns / 8;
-  for (int item = threadIdx.x; item < kChunkTokens * pieces; item += blockDim.x) {
-    const int row = item / pieces, group = item % pieces;
-    bf16* target = tile + row * row_stride(columns) + group / 4 * 32 + group % 4 * 2;
-    const bf16* piece = source + rows_apart(min(row, length - 1), token_stride) + group * 8;
+/// Rows [rows, columns] by position, zeros from row `length` > 0 on; all threads, without waiting.
+/// Four threads take 32 columns of a row.
+__device__ inline void load_rows_by_position(bf16* tile, const bf16* source, int stride,
+                                             int columns, int rows, int length) {
+  const int group = threadIdx.x % 4;
+  for (int row = threadIdx.x / 4; row < rows; row += blockDim.x / 4) {
+    bf16* target = tile + row * row_stride(columns) + 2 * group;
+    const bf16* piece = source + rows_apart(min(row, length - 1), stride) + 8 * group;
+    for (int column = 0; column < columns; column += 32) {
 #pragma unroll
-    for (int i = 0; i < 4; ++i) copy_4_bytes(target + 8 * i, piece + 2 * i, row < length);
+      for (int i = 0; i < 4; ++i) {
+        copy_4_bytes(target + column + 8 * i, piece + column + 2 * i, row < length);
+      }
+    }
   }
 }
 
-/// Rows of a chunk in the channels' order: [64, columns], zeros from row `length` on; all threads,
-/// without waiting.
-__device__ inline void load_rows_by_channel(bf16* tile, const bf16* source, int token_stride,
-                                            int columns, int length) {
-  const int pieces = columns / 8;
-  for (int item = threadIdx.x; item < kChunkTokens * pieces; item += blockDim.x) {
-    const int row = item / pieces, column = item % pieces * 8;
-    copy_16_bytes(tile + row * row_stride(columns) + column,
-                  source + rows_apart(min(row, length - 1), token_stride) + column, row < length);
-  }
-}
-
-/// A state [K, columns] as it lies in device memory, without waiting.
-__device__ inline void load_state(bf16* tile, const bf16* source, int rows, int columns) {
-  const int pieces = columns / 8;
-  for (int item = threadIdx.x; item < rows * pieces; item += blockDim.x) {
-    const int row = item / pieces, column = item % pieces * 8;
-    copy_16_bytes(tile + row * row_stride(columns) + column, source + row * columns + column, true);
+/// The same in the channels' order, in four times fewer copies.
+__device__ inline void load_rows_by_channel(bf16* tile, const bf16* source, int stride, int columns,
+                                            int rows, int length) {
+  const int group = threadIdx.x % 4;
+  for (int row = threadIdx.x / 4; row < rows; row += blockDim.x / 4) {
+    const bf16* piece = source + rows_apart(min(row, length - 1), stride);
+    for (int column = 8 * group; column < columns; column += 32) {
+      copy_16_bytes(tile + row * row_stride(columns) + column, piece + column, row < length);
+    }
   }
 }
 

@@ -16,6 +16,7 @@ namespace tigon::cuda {
 namespace {
 
 constexpr int kThreads = 256;
+constexpr int kWarps = kThreads / 32;
 
 /// Where the arrays of a block lie in shared memory.
 template <int K>
@@ -23,8 +24,9 @@ struct FwdShared {
   static constexpr int kTileElements = kChunkTokens * row_stride(K);
 
   ScanTiles tiles;
-  bf16* values;  // [64, V] by position
-  bf16* state;   // [K, V] by position
+  bf16* values;   // [64, V] by position
+  bf16* state;    // [K, V] by position
+  bf16* queries;  // [16, K] of each warp: the next head's, in the channels' order
 
   __device__ FwdShared(char* memory, int value_dim) {
     bf16* next = reinterpret_cast<bf16*>(memory);
@@ -34,32 +36,28 @@ struct FwdShared {
     tiles.from_middle = next += kTileElements;
     values = next += kTileElements;
     state = next += kChunkTokens * row_stride(value_dim);
-    tiles.decay = reinterpret_cast<float*>(next + K * row_stride(value_dim));
+    queries = next += K * row_stride(value_dim);
+    tiles.decay = reinterpret_cast<float*>(next + kWarps * kTile * row_stride(K));
   }
   static int bytes(int value_dim) {
     return static_cast<int>(sizeof(bf16)) *
-               (4 * kTileElements + (kChunkTokens + K) * row_stride(value_dim)) +
+               (4 * kTileElements + (kChunkTokens + K) * row_stride(value_dim) +
+                kWarps * kTile * row_stride(K)) +
            kSubChunks * K * static_cast<int>(sizeof(float));
   }
 };
 
-/// A thread's 16 bytes of 16 query rows, upper and lower half, for each 32 channels.
+/// A warp's copy of 16 rows of queries, without waiting; those from `valid` > 0 on are the last
+/// valid row's.
 template <int K>
-struct QueryPieces {
-  uint4 upper[K / 32], lower[K / 32];
-
-  /// Rows from `valid` on are the last valid row's.
-  __device__ void load(const bf16* source, int token_stride, int valid, int lane) {
-    const bf16* at = source + lane % 4 * 8;
-    const bf16* high = at + rows_apart(min(lane / 4, valid - 1), token_stride);
-    const bf16* low = at + rows_apart(min(lane / 4 + 8, valid - 1), token_stride);
-#pragma unroll
-    for (int g = 0; g < K / 32; ++g) {
-      upper[g] = load_piece(high + 32 * g);
-      lower[g] = load_piece(low + 32 * g);
-    }
+__device__ void load_queries(bf16* tile, const bf16* source, int token_stride, int valid,
+                             int lane) {
+  for (int item = lane; item < kTile * (K / 8); item += 32) {
+    const int row = item / (K / 8), column = item % (K / 8) * 8;
+    copy_16_bytes(tile + row * row_stride(K) + column,
+                  source + rows_apart(min(row, valid - 1), token_stride) + column, true);
   }
-};
+}
 
 /// The left operands of a sub-chunk of queries: as they read the state, and their scores.
 template <int K>
@@ -67,17 +65,19 @@ struct Readings {
   FragmentA of_state[K / 16];
   FragmentA scores[kSubChunks];  // by distance in sub-chunks; 0 is the queries' own
 
-  __device__ Readings(const ScanTiles& tiles, const QueryPieces<K>& queries, int tile, int lane) {
+  /// `queries` are 16 rows in the channels' order.
+  __device__ Readings(const ScanTiles& tiles, const bf16* queries, int tile, int lane) {
     constexpr int kStride = row_stride(K);
     const int own_rows = tile * kTile * kStride;
-    const int thread_row = own_rows + lane / 4 * kStride + lane % 4 * 8;
+    const int thread_part = lane / 4 * kStride + lane % 4 * 8;
     FragmentC sums[kSubChunks];
     for (FragmentC& c : sums) c.clear();
 #pragma unroll
     for (int g = 0; g < K / 32; ++g) {
-      const uint4 &upper = queries.upper[g], &lower = queries.lower[g];
-      const bf16* middle = tiles.from_middle + thread_row + 32 * g;
-      const bf16* start = tiles.from_start + thread_row + 32 * g;
+      const bf16* query = queries + thread_part + 32 * g;
+      const bf16* middle = tiles.from_middle + own_rows + thread_part + 32 * g;
+      const bf16* start = tiles.from_start + own_rows + thread_part + 32 * g;
+      const uint4 upper = load_piece(query), lower = load_piece(query + 8 * kStride);
       const uint4 own_upper = multiply(upper, load_piece(middle));
       const uint4 own_lower = multiply(lower, load_piece(middle + 8 * kStride));
       const bf16* own_keys = tiles.to_middle + own_rows + 32 * g;
@@ -139,16 +139,18 @@ __global__ void __launch_bounds__(kThreads, K <= 64 ? 3 : 1) fwd_kernel(const Ga
   const int64_t token = static_cast<int64_t>(block.chunk.first_token) + tile * kTile;
   const int heads_at_once = blockDim.x / (32 * kSubChunks);
   int g = block.warp / kSubChunks;
-  QueryPieces<K> queries;
-  const auto load_queries = [&] {
-    if (g < block.group) {
-      queries.load(row_of(p.q, token, block.first_head + g), p.q.token_stride, valid, lane);
+  bf16* queries = shared.queries + block.warp * kTile * row_stride(K);
+  const auto load_head = [&] {
+    if (valid > 0 && g < block.group) {
+      load_queries<K>(queries, row_of(p.q, token, block.first_head + g), p.q.token_stride, valid,
+                      lane);
     }
   };
-  load_state(shared.state, static_cast<const bf16*>(p.states) + block.index * K * V, K, V);
+  load_head();
+  load_rows_by_position(shared.state, static_cast<const bf16*>(p.states) + block.index * K * V, V,
+                        V, K, K);
   load_rows_by_position(shared.values, row_of(p.v, block.chunk.first_token, block.value_head),
-                        p.v.token_stride, V, block.chunk.length);
-  load_queries();
+                        p.v.token_stride, V, kChunkTokens, block.chunk.length);
   make_tiles<K>(shared.tiles, p, block);
   wait_for_copies();
   __syncthreads();
@@ -156,10 +158,13 @@ __global__ void __launch_bounds__(kThreads, K <= 64 ? 3 : 1) fwd_kernel(const Ga
 
   const int64_t out_stride = static_cast<int64_t>(p.heads) * V;
   while (g < block.group) {
+    wait_for_copies();
+    __syncwarp();
     const Readings<K> readings(shared.tiles, queries, tile, lane);
     const int64_t out_at = token * out_stride + static_cast<int64_t>(block.first_head + g) * V;
     g += heads_at_once;
-    load_queries();  // the next head's are on their way
+    __syncwarp();
+    load_head();  // the next one's queries are on their way
 #pragma unroll 1
     for (int v = 0; v < V; v += 32) {
       FragmentC out[2];

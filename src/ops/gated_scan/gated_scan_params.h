@@ -4,7 +4,7 @@
 // liger_attention. State head s belongs to the query heads s·H/Hs … and reads key head s·Hk/Hs,
 // value head s·Hv/Hs and gate head s·Hg/Hs.
 //
-// Where an array is said to lie "by position", its rows or columns are in the order that
+// Where rows of an array are said to lie "by position", they are in the order that
 // gated_scan_chunk.cuh defines; only these kernels read it.
 #pragma once
 #include <cuda_runtime_api.h>
@@ -46,7 +46,7 @@ struct GatedScanParams {
   int key_dim, value_dim;      // K, V
   const float* initial_state;  // [S, Hs, K, V] or null (zeros)
 
-  // Chunk states: what a chunk adds, its decay, and the state before it. All by position.
+  // Chunk states: what a chunk adds, its decay, and the state before it. Rows by position.
   float* additions;    // [C, Hs, K, V]
   float* decays;       // [C, Hs, K]
   void* states;        // [C, Hs, K, V] bf16
@@ -64,7 +64,7 @@ struct GatedScanParams {
   GateGradient gate_gradient_kind;
   float* gate_gradient;           // or null
   float* initial_state_gradient;  // [S, Hs, K, V] or null
-  // Between the backward kernels, by position.
+  // Between the backward kernels, rows by position.
   float* state_gradient_additions;  // [C, Hs, K, V]
   void* state_gradients;            // [C, Hs, K, V] bf16, of the state after each chunk
 };

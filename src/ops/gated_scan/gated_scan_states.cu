@@ -4,7 +4,8 @@
 //           segment S_{c+1} = diag(exp b_end) S_c + additions_c; backward the same from the end:
 //           dadditions_c = Σ_i (q_i exp(b_i))ᵀ do_i over the queries of the state's heads,
 //           dS_c = diag(exp b_end) dS_{c+1} + dadditions_c
-// Shapes    states [C, Hs, K, V] by position, in bf16 (operands of the products), accumulated in
+// Shapes    states [C, Hs, K, V], rows by position, in bf16 (operands of the products), accumulated
+// in
 //           float32; the first and the last of a segment [S, Hs, K, V] in the channels' order
 // Grid      additions: (C, Hs) blocks of 256; scans: one thread for four numbers of each segment's
 //           state
@@ -119,8 +120,8 @@ __global__ void __launch_bounds__(kThreads) additions_kernel(const GatedScanPara
   const int V = p.value_dim;
   const AdditionsShared<K> shared(memory, V);
   const ScanBlock block = make_block(p);
-  load_rows_by_position(shared.right(0), row_of(p.v, block.chunk.first_token, block.value_head),
-                        p.v.token_stride, V, block.chunk.length);
+  load_rows_by_channel(shared.right(0), row_of(p.v, block.chunk.first_token, block.value_head),
+                       p.v.token_stride, V, kChunkTokens, block.chunk.length);
   make_tiles<K>({shared.left, nullptr, nullptr, nullptr, shared.decay}, p, block);
   wait_for_copies();
   __syncthreads();
@@ -164,9 +165,10 @@ __global__ void __launch_bounds__(kThreads, K <= 64 && kMostColumns <= 64 ? 3 : 
   const int64_t token = block.chunk.first_token;
   const auto load_head = [&](int g) {
     const int head = block.first_head + g;
-    load_rows_by_channel(shared.queries, row_of(p.q, token, head), p.q.token_stride, K, length);
-    load_rows_by_position(shared.right(g), row_of(p.out_gradient, token, head),
-                          p.out_gradient.token_stride, V, length);
+    load_rows_by_channel(shared.queries, row_of(p.q, token, head), p.q.token_stride, K,
+                         kChunkTokens, length);
+    load_rows_by_channel(shared.right(g), row_of(p.out_gradient, token, head),
+                         p.out_gradient.token_stride, V, kChunkTokens, length);
   };
   load_head(0);
   make_tiles<K>({nullptr, nullptr, shared.from_start, nullptr, shared.decay}, p, block);
@@ -195,7 +197,7 @@ __global__ void __launch_bounds__(kThreads, K <= 64 && kMostColumns <= 64 ? 3 : 
   state.store(p.state_gradient_additions + block.index * K * V);
 }
 
-/// Where a thread of a scan works: four neighbouring positions of a row of one segment's state.
+/// Where a thread of a scan works: four neighbouring columns of a row of one segment's state.
 struct StateQuad {
   int segment, head, row, column;
   bool exists;
@@ -210,25 +212,22 @@ struct StateQuad {
     segment = static_cast<int>(state / p.state_heads);
     exists = state / p.state_heads < p.segments;
   }
-  /// First element of the quad in a [·, Hs, K, V] tensor by position.
+  /// First element of the quad in a [·, Hs, K, V] tensor with rows by position.
   __device__ int64_t element(const GatedScanParams& p, int64_t index) const {
     return ((index * p.state_heads + head) * p.key_dim + row) * p.value_dim + column;
   }
-  /// Its pair 0 or 1 in a [S, Hs, K, V] tensor in the channels' order.
-  __device__ int64_t channels(const GatedScanParams& p, int pair) const {
+  /// The same in a [S, Hs, K, V] tensor in the channels' order.
+  __device__ int64_t channels(const GatedScanParams& p) const {
     return ((static_cast<int64_t>(segment) * p.state_heads + head) * p.key_dim + position_of(row)) *
                p.value_dim +
-           position_of(column + 2 * pair);
+           column;
   }
   __device__ float4 read(const GatedScanParams& p, const float* tensor) const {
     if (tensor == nullptr) return {0, 0, 0, 0};
-    const float2 a = *reinterpret_cast<const float2*>(tensor + channels(p, 0));
-    const float2 b = *reinterpret_cast<const float2*>(tensor + channels(p, 1));
-    return {a.x, a.y, b.x, b.y};
+    return *reinterpret_cast<const float4*>(tensor + channels(p));
   }
   __device__ void write(const GatedScanParams& p, float* tensor, float4 x) const {
-    *reinterpret_cast<float2*>(tensor + channels(p, 0)) = {x.x, x.y};
-    *reinterpret_cast<float2*>(tensor + channels(p, 1)) = {x.z, x.w};
+    *reinterpret_cast<float4*>(tensor + channels(p)) = x;
   }
 };
 
