@@ -9,6 +9,7 @@
 #include "core/error.h"
 #include "model/rotary.h"
 #include "ops/gated_scan/gated_scan.h"
+#include "ops/head_norm/head_norm.h"
 #include "ops/joint_attention/joint_attention.h"
 #include "ops/liger_attention/liger_attention.h"
 #include "ops/linear_cross_entropy/linear_cross_entropy.h"
@@ -29,6 +30,7 @@ constexpr double kEps = 1e-5;
 constexpr double kGateNormalizer = 16;
 constexpr double kLoraScale = 1;
 constexpr double kDecayTime = 512;  // tokens
+constexpr int64_t kSinks = 4;
 
 /// A matrix [outputs, inputs] that keeps the scale of what it is multiplied with.
 at::Tensor random_matrix(int64_t outputs, int64_t inputs, const Options& options) {
@@ -52,6 +54,12 @@ Tensors call_window_attention(const OpSizes& sizes, const Batch& batch, const Te
               .out};
 }
 
+Tensors call_window_attention_sinks(const OpSizes& sizes, const Batch& batch, const Tensors& x) {
+  return {window_attention(x[0], x[1], x[2], batch.segments, batch.segments,
+                           {.window_keys = sizes.window_keys, .sinks = kSinks})
+              .out};
+}
+
 Tensors call_flash_window(const OpSizes& sizes, const Batch& batch, const Tensors& x) {
   const Segments& segments = batch.segments;
   return {std::get<0>(at::_flash_attention_forward(
@@ -72,6 +80,12 @@ Inputs gated_scan_inputs(const OpSizes& sizes, const Batch& batch, const Options
 
 Tensors call_gated_scan(const OpSizes&, const Batch& batch, const Tensors& x) {
   return {gated_scan(x[0], x[1], x[2], x[3], batch.segments).out};
+}
+
+Tensors call_gated_scan_delayed(const OpSizes& sizes, const Batch& batch, const Tensors& x) {
+  return {
+      gated_scan(x[0], x[1], x[2], x[3], batch.segments, std::nullopt, {.delay = sizes.window_keys})
+          .out};
 }
 
 Inputs liger_attention_inputs(const OpSizes& sizes, const Batch& batch, const Options& options) {
@@ -114,6 +128,14 @@ Tensors call_joint_attention(const OpSizes& sizes, const Batch& batch, const Ten
   return {joint_attention(inputs, {x[4], x[5], x[6], x[7], x[8]}, batch.segments, batch.segments,
                           {.window_keys = sizes.window_keys})
               .out};
+}
+
+Inputs head_norm_inputs(const OpSizes& sizes, const Batch&, const Options& options) {
+  return {{"x", at::randn({sizes.tokens(), sizes.heads, sizes.head_dim}, options)}};
+}
+
+Tensors call_head_norm(const OpSizes&, const Batch&, const Tensors& x) {
+  return {head_norm(x[0], kEps)};
 }
 
 Inputs rms_norm_inputs(const OpSizes& sizes, const Batch&, const Options& options) {
@@ -219,9 +241,19 @@ const std::vector<OpCase>& op_cases() {
        liger_attention_work,
        {"tigon::window_attention"}},
       {"gated_scan", gated_scan_inputs, call_gated_scan, gated_scan_work, {"aten::matmul"}},
+      {"gated_scan_delayed",
+       gated_scan_inputs,
+       call_gated_scan_delayed,
+       gated_scan_work,
+       {"aten::matmul"}},
       {"window_attention",
        queries_keys_values,
        call_window_attention,
+       window_attention_work,
+       {"aten::softmax", "aten::scaled_dot_product_attention"}},
+      {"window_attention_sinks",
+       queries_keys_values,
+       call_window_attention_sinks,
        window_attention_work,
        {"aten::softmax", "aten::scaled_dot_product_attention"}},
       {"joint_attention",
@@ -229,6 +261,7 @@ const std::vector<OpCase>& op_cases() {
        call_joint_attention,
        joint_attention_work,
        {"tigon::window_attention"}},
+      {"head_norm", head_norm_inputs, call_head_norm, head_norm_work, {"aten::rsqrt"}},
       {"rms_norm", rms_norm_inputs, call_rms_norm, rms_norm_work, {"aten::rsqrt"}},
       {"add_rms_norm", add_rms_norm_inputs, call_add_rms_norm, add_rms_norm_work, {"aten::rsqrt"}},
       {"rope", rope_inputs, call_rope, rope_work, {"aten::cos"}},

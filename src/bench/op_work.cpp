@@ -112,6 +112,12 @@ Work joint_attention_work(const OpSizes& sizes, int64_t element, Pass pass) {
       pass);
 }
 
+Work head_norm_work(const OpSizes& sizes, int64_t element, Pass pass) {
+  const MixerBytes b(sizes, element);
+  // x → out; then x, dout → dx.
+  return passes({.bytes = 2 * b.queries}, {.bytes = 3 * b.queries}, pass);
+}
+
 Work rms_norm_work(const OpSizes& sizes, int64_t element, Pass pass) {
   const int64_t weight = sizes.hidden() * element, rows = sizes.tokens() * weight;
   // x, weight → out; then x, weight, dout → dx. The weight is frozen.

@@ -32,6 +32,7 @@ Work window_attention_work(const OpSizes& sizes, int64_t element, Pass pass);
 Work gated_scan_work(const OpSizes& sizes, int64_t element, Pass pass);
 Work liger_attention_work(const OpSizes& sizes, int64_t element, Pass pass);
 Work joint_attention_work(const OpSizes& sizes, int64_t element, Pass pass);
+Work head_norm_work(const OpSizes& sizes, int64_t element, Pass pass);
 Work rms_norm_work(const OpSizes& sizes, int64_t element, Pass pass);
 Work add_rms_norm_work(const OpSizes& sizes, int64_t element, Pass pass);
 Work rope_work(const OpSizes& sizes, int64_t element, Pass pass);

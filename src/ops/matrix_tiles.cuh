@@ -88,37 +88,51 @@ __device__ inline void load_matrices_transposed(uint32_t (&x)[4], const __nv_bfl
                : "memory");
 }
 
+// Operands from a tile whose rows lie `stride` elements apart (a multiple of 8); the forms with a
+// head size D stand for kRowStride<D>.
+
 /// A[m, k] = tile[m][k].
+__device__ inline FragmentA load_a(const __nv_bfloat16* tile, int stride, int lane) {
+  FragmentA a;
+  load_matrices(a.x, tile + (lane % 16) * stride + lane / 16 * 8);
+  return a;
+}
 template <int D>
 __device__ FragmentA load_a(const __nv_bfloat16* tile, int lane) {
-  FragmentA a;
-  load_matrices(a.x, tile + (lane % 16) * kRowStride<D> + lane / 16 * 8);
-  return a;
+  return load_a(tile, kRowStride<D>, lane);
 }
 
 /// A[m, k] = tile[k][m].
+__device__ inline FragmentA load_a_transposed(const __nv_bfloat16* tile, int stride, int lane) {
+  FragmentA a;
+  load_matrices_transposed(a.x, tile + (lane % 8 + lane / 16 * 8) * stride + lane / 8 % 2 * 8);
+  return a;
+}
 template <int D>
 __device__ FragmentA load_a_transposed(const __nv_bfloat16* tile, int lane) {
-  FragmentA a;
-  load_matrices_transposed(a.x,
-                           tile + (lane % 8 + lane / 16 * 8) * kRowStride<D> + lane / 8 % 2 * 8);
-  return a;
+  return load_a_transposed(tile, kRowStride<D>, lane);
 }
 
 /// B[k, n] = tile[n][k].
+__device__ inline FragmentB load_b(const __nv_bfloat16* tile, int stride, int lane) {
+  FragmentB b;
+  load_matrices(b.x, tile + (lane % 8 + lane / 16 * 8) * stride + lane / 8 % 2 * 8);
+  return b;
+}
 template <int D>
 __device__ FragmentB load_b(const __nv_bfloat16* tile, int lane) {
-  FragmentB b;
-  load_matrices(b.x, tile + (lane % 8 + lane / 16 * 8) * kRowStride<D> + lane / 8 % 2 * 8);
-  return b;
+  return load_b(tile, kRowStride<D>, lane);
 }
 
 /// B[k, n] = tile[k][n].
+__device__ inline FragmentB load_b_transposed(const __nv_bfloat16* tile, int stride, int lane) {
+  FragmentB b;
+  load_matrices_transposed(b.x, tile + (lane % 16) * stride + lane / 16 * 8);
+  return b;
+}
 template <int D>
 __device__ FragmentB load_b_transposed(const __nv_bfloat16* tile, int lane) {
-  FragmentB b;
-  load_matrices_transposed(b.x, tile + (lane % 16) * kRowStride<D> + lane / 16 * 8);
-  return b;
+  return load_b_transposed(tile, kRowStride<D>, lane);
 }
 
 /// A product as the left operand of the next one.
@@ -169,6 +183,15 @@ __device__ inline void copy_16_bytes(__nv_bfloat16* shared, const __nv_bfloat16*
                                      bool is_there) {
   const int bytes = is_there ? 16 : 0;
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)),
+               "l"(global), "r"(bytes)
+               : "memory");
+}
+
+/// Four bytes likewise.
+__device__ inline void copy_4_bytes(__nv_bfloat16* shared, const __nv_bfloat16* global,
+                                    bool is_there) {
+  const int bytes = is_there ? 4 : 0;
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(shared_address(shared)),
                "l"(global), "r"(bytes)
                : "memory");
 }

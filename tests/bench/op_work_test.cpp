@@ -69,6 +69,7 @@ TEST_CASE("least work of what is between them") {
   constexpr int64_t kRows = 5 * 8 * 2, kWeight = 8 * 2;
   check_passes(rms_norm_work, {2 * kRows + kWeight, 0}, {3 * kRows + kWeight, 0});
   check_passes(add_rms_norm_work, {4 * kRows + kWeight, 0}, {4 * kRows + kWeight, 0});
+  check_passes(head_norm_work, {2 * kQueries, 0}, {3 * kQueries, 0});
   check_passes(rope_work, {2 * kQueries + kPositions, 0}, {2 * kQueries + kPositions, 0});
   constexpr int64_t kInner = 5 * 32 * 2;
   check_passes(swiglu_work, {3 * kInner, 0}, {5 * kInner, 0});

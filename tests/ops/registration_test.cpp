@@ -8,8 +8,8 @@
 
 TEST_CASE("every op is registered with the dispatcher", "[registration]") {
   for (const std::string op :
-       {"add_rms_norm", "gated_scan", "joint_attention", "liger_attention", "linear_cross_entropy",
-        "lora_linear", "rms_norm", "rope", "swiglu", "swiglu_packed",
+       {"add_rms_norm", "gated_scan", "head_norm", "joint_attention", "liger_attention",
+        "linear_cross_entropy", "lora_linear", "rms_norm", "rope", "swiglu", "swiglu_packed",
         "token_negative_log_likelihood", "window_attention"}) {
     INFO("op " << op);
     const auto handle = c10::Dispatcher::singleton().findSchema({"tigon::" + op, ""});

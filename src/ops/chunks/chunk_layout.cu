@@ -51,8 +51,14 @@ __global__ void __launch_bounds__(kThreads) rotation_kernel(const ChunkLayoutPar
 
 }  // namespace
 
-cudaError_t launch_chunk_layout(const ChunkLayoutParams& params, cudaStream_t stream) {
+cudaError_t launch_chunks(const ChunkLayoutParams& params, cudaStream_t stream) {
   chunk_kernel<<<1, kThreads, 0, stream>>>(params);
+  return cudaGetLastError();
+}
+
+cudaError_t launch_chunk_layout(const ChunkLayoutParams& params, cudaStream_t stream) {
+  const cudaError_t error = launch_chunks(params, stream);
+  if (error != cudaSuccess) return error;
   const int64_t angles = params.tokens * (params.head_dim / 2);
   rotation_kernel<<<(angles + kThreads - 1) / kThreads, kThreads, 0, stream>>>(params);
   return cudaGetLastError();

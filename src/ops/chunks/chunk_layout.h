@@ -39,6 +39,9 @@ struct ChunkLayoutParams {
   float* rotations;        // [N, D/2, 2]: cos, sin
 };
 
+/// The chunks alone: reads cu_seqlens and segments, writes chunk_offsets and chunks.
+cudaError_t launch_chunks(const ChunkLayoutParams& params, cudaStream_t stream);
+/// Chunks and rotations.
 cudaError_t launch_chunk_layout(const ChunkLayoutParams& params, cudaStream_t stream);
 
 }  // namespace tigon::cuda

@@ -9,15 +9,18 @@
 namespace tigon {
 
 struct ChunkTables {
-  at::Tensor offsets;    // [S + 1] int32: each segment's first chunk
-  at::Tensor chunks;     // [C, sizeof(Chunk)] bytes
-  at::Tensor rotations;  // [N, D] float32: cos, sin of each pair of channels
-  int count = 0;         // C
+  at::Tensor offsets;  // [S + 1] int32: each segment's first chunk
+  at::Tensor chunks;   // [C, sizeof(Chunk)] bytes
+  at::Tensor
+      rotations;  // [N, D] float32: cos, sin of each pair of channels; undefined without RoPE
+  int count = 0;  // C
 
   const cuda::Chunk* data() const { return static_cast<const cuda::Chunk*>(chunks.data_ptr()); }
 };
 
-/// Lays out the chunks of `segments` on the stream. positions [N] int64 and inverse_frequencies
+/// Lays out the chunks of `segments` on the stream, without rotations.
+ChunkTables make_chunk_tables(const Segments& segments, cudaStream_t stream);
+/// With rotations. positions [N] int64 and inverse_frequencies
 /// [D/2] float32 lie on the device of the segments; rope_scale multiplies cos and sin.
 ChunkTables make_chunk_tables(const Segments& segments, const at::Tensor& positions,
                               const at::Tensor& inverse_frequencies, double rope_scale,

@@ -72,26 +72,40 @@ std::tuple<at::Tensor, at::Tensor> gated_scan_op(
     const at::Tensor& cu_seqlens, const std::optional<at::Tensor>& initial_state,
     int64_t state_heads, at::OptionalIntArrayRef lengths, bool normalizer, int64_t delay,
     const std::optional<at::Tensor>& key_cu_seqlens, at::OptionalIntArrayRef key_lengths) {
+  const GatedScanResult result =
+      gated_scan_plain(check_gated_scan(q, k, v, log_gate, cu_seqlens, initial_state, state_heads,
+                                        lengths, normalizer, delay, key_cu_seqlens, key_lengths));
+  return {result.out, result.state};
+}
+
+}  // namespace
+
+GatedScanCall check_gated_scan(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                               const at::Tensor& log_gate, const at::Tensor& cu_seqlens,
+                               const std::optional<at::Tensor>& initial_state, int64_t state_heads,
+                               at::OptionalIntArrayRef lengths, bool normalizer, int64_t delay,
+                               const std::optional<at::Tensor>& key_cu_seqlens,
+                               at::OptionalIntArrayRef key_lengths) {
   check_shape("gated_scan", "q", q, {kAnySize, kAnySize, kAnySize});
   check_shape("gated_scan", "k", k, {kAnySize, kAnySize, kAnySize});
   const Segments segments = Segments::from_op_arguments(cu_seqlens, lengths, q.size(0));
   const GatedScanOptions options{
       state_heads, normalizer, delay,
       Segments::keys_from_op_arguments(key_cu_seqlens, key_lengths, k.size(0), segments)};
-  const GatedScanArguments x(q, k, v, log_gate, segments, initial_state, options);
-  GatedScanResult result;
-  if (segments.total == 0) {
-    result = {x.v.new_empty({0, q.size(1), x.v.size(2)}), x.initial_state.clone()};
-  } else {
-    const KeyOfStep key(segments, x.key_segments, delay);
-    const bool is_single_step = segments.are_equal && segments.longest == 1;
-    const auto scan = is_single_step ? single_step : gated_scan_chunked;
-    result = scan(q, key.of(k), key.of(x.v), key.of(x.log_gate), segments, x.initial_state);
-  }
-  return {result.out, result.state};
+  return check_gated_scan(q, k, v, log_gate, segments, initial_state, options);
 }
 
-}  // namespace
+GatedScanResult gated_scan_plain(const GatedScanCall& call) {
+  const GatedScanArguments x(call);
+  const Segments& segments = call.segments;
+  if (segments.total == 0) {
+    return {x.v.new_empty({0, call.q.size(1), x.v.size(2)}), x.initial_state.clone()};
+  }
+  const KeyOfStep key(segments, call.key_segments, call.delay);
+  const bool is_single_step = segments.are_equal && segments.longest == 1;
+  const auto scan = is_single_step ? single_step : gated_scan_chunked;
+  return scan(call.q, key.of(call.k), key.of(x.v), key.of(x.log_gate), segments, x.initial_state);
+}
 
 GatedScanResult gated_scan(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                            const at::Tensor& log_gate, const Segments& segments,

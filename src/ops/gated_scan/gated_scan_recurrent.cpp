@@ -19,7 +19,8 @@ GatedScanResult gated_scan_recurrent(const at::Tensor& q, const at::Tensor& k, c
                                      const at::Tensor& log_gate, const Segments& segments,
                                      const std::optional<at::Tensor>& initial_state,
                                      const GatedScanOptions& options) {
-  const GatedScanArguments x(q, k, v, log_gate, segments, initial_state, options);
+  const GatedScanCall call = check_gated_scan(q, k, v, log_gate, segments, initial_state, options);
+  const GatedScanArguments x(call);
   const int64_t L = x.initial_state.size(1);
   const at::ScalarType dtype = x.initial_state.scalar_type();
   const at::Tensor a = x.log_gate.to(dtype).exp();  // [M, Hg, K or 1]
@@ -27,7 +28,7 @@ GatedScanResult gated_scan_recurrent(const at::Tensor& q, const at::Tensor& k, c
   int64_t query = 0, first_key = 0;
   for (int64_t s = 0; s < segments.count(); ++s) {
     at::Tensor state = x.initial_state[s];  // [L, K, V]
-    const int64_t prefix = x.key_segments.lengths[s] - segments.lengths[s];
+    const int64_t prefix = call.key_segments.lengths[s] - segments.lengths[s];
     for (int64_t i = 0; i < segments.lengths[s]; ++i, ++query) {
       const int64_t place = prefix + i - options.delay;
       if (place >= 0) {
@@ -37,7 +38,7 @@ GatedScanResult gated_scan_recurrent(const at::Tensor& q, const at::Tensor& k, c
       }
       outs.push_back(q[query].to(dtype).unflatten(0, {L, -1}).matmul(state).flatten(0, 1));
     }
-    first_key += x.key_segments.lengths[s];
+    first_key += call.key_segments.lengths[s];
     states.push_back(state);
   }
   const at::Tensor out = outs.empty() ? x.v.new_empty({0, q.size(1), x.v.size(2)})

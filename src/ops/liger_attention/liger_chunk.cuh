@@ -12,6 +12,7 @@
 #pragma once
 #include "ops/chunks/chunk_rows.cuh"
 #include "ops/liger_attention/liger_attention_params.h"
+#include "ops/matrix_tiles.cuh"
 
 namespace tigon::cuda {
 
@@ -96,12 +97,48 @@ struct ChunkKeys {
   RowSoftmax* softmax;  // [64]
 };
 
-/// Two neighbouring channels of one sub-chunk. Decays are products of the gates themselves, so that
-/// a gate costs one exponential.
+/// Visits the decays of one sub-chunk and two neighbouring channels, as products of the gates
+/// themselves, so that a gate costs one exponential. `from_start(i, exp(c))`; `to_end(i,
+/// exp(T − c))`; `middle(i, exp(m − c), exp(c − m))` of the bounded gates. Returns exp(T).
+template <typename FromStart, typename ToEnd, typename Middle>
+__device__ float2 visit_decays(const float2 (&gate)[kTile], FromStart from_start, ToEnd to_end,
+                               Middle middle) {
+  constexpr int kMiddle = kTile / 2 - 1;  // the last of the first half
+  float2 whole = {1, 1};
+#pragma unroll
+  for (int i = 0; i < kTile; ++i) {
+    whole.x *= gate[i].x;
+    whole.y *= gate[i].y;
+    from_start(i, whole);
+  }
+  float2 decay = {1, 1};
+#pragma unroll
+  for (int i = kTile - 1; i >= 0; --i) {
+    to_end(i, decay);
+    decay.x *= gate[i].x;
+    decay.y *= gate[i].y;
+  }
+  decay = {1, 1};
+#pragma unroll
+  for (int i = kMiddle; i >= 0; --i) {
+    middle(i, decay, float2{reciprocal(decay.x), reciprocal(decay.y)});
+    decay.x *= fmaxf(gate[i].x, kLowestGate);
+    decay.y *= fmaxf(gate[i].y, kLowestGate);
+  }
+  decay = {1, 1};
+#pragma unroll
+  for (int i = kMiddle + 1; i < kTile; ++i) {
+    decay.x *= fmaxf(gate[i].x, kLowestGate);
+    decay.y *= fmaxf(gate[i].y, kLowestGate);
+    middle(i, float2{reciprocal(decay.x), reciprocal(decay.y)}, decay);
+  }
+  return whole;
+}
+
+/// Two neighbouring channels of one sub-chunk.
 template <int D>
 __device__ void make_sub_chunk_keys(const ChunkKeys& keys, int sub_chunk, int channel, int length,
                                     float inverse_normalizer) {
-  constexpr int kMiddle = kTile / 2 - 1;  // the last of the first half
   const int first = sub_chunk * kTile, start = first * kRowStride<D> + channel;
   float2 gate[kTile], phi[kTile];
 #pragma unroll
@@ -114,44 +151,20 @@ __device__ void make_sub_chunk_keys(const ChunkKeys& keys, int sub_chunk, int ch
     phi[i].x = is_there ? softmax.value(k.x) : 0.0f;
     phi[i].y = is_there ? softmax.value(k.y) : 0.0f;
   }
-  float2 decay = {1, 1};
-#pragma unroll
-  for (int i = 0; i < kTile; ++i) {
-    decay.x *= gate[i].x;
-    decay.y *= gate[i].y;
-    if (keys.from_start) {
-      store_pair(keys.from_start + start + i * kRowStride<D>, decay.x, decay.y);
-    }
-  }
-  *reinterpret_cast<float2*>(keys.decay + sub_chunk * D + channel) = decay;
-  if (keys.to_end) {
-    decay = {1, 1};
-#pragma unroll
-    for (int i = kTile - 1; i >= 0; --i) {
-      store_pair(keys.to_end + start + i * kRowStride<D>, phi[i].x * decay.x, phi[i].y * decay.y);
-      decay.x *= gate[i].x;
-      decay.y *= gate[i].y;
-    }
-  }
-  const auto write_middle = [&](int i, float2 to_middle, float2 from_middle) {
-    const int at = start + i * kRowStride<D>;
-    store_pair(keys.to_middle + at, phi[i].x * to_middle.x, phi[i].y * to_middle.y);
-    if (keys.from_middle) store_pair(keys.from_middle + at, from_middle.x, from_middle.y);
+  const auto put = [&](bf16* tile, int i, float2 pair) {
+    if (tile) store_pair(tile + start + i * kRowStride<D>, pair.x, pair.y);
   };
-  decay = {1, 1};
-#pragma unroll
-  for (int i = kMiddle; i >= 0; --i) {
-    write_middle(i, decay, {reciprocal(decay.x), reciprocal(decay.y)});
-    decay.x *= fmaxf(gate[i].x, kLowestGate);
-    decay.y *= fmaxf(gate[i].y, kLowestGate);
-  }
-  decay = {1, 1};
-#pragma unroll
-  for (int i = kMiddle + 1; i < kTile; ++i) {
-    decay.x *= fmaxf(gate[i].x, kLowestGate);
-    decay.y *= fmaxf(gate[i].y, kLowestGate);
-    write_middle(i, {reciprocal(decay.x), reciprocal(decay.y)}, decay);
-  }
+  const auto with_phi = [&](int i, float2 decay) {
+    return float2{phi[i].x * decay.x, phi[i].y * decay.y};
+  };
+  const float2 whole = visit_decays(
+      gate, [&](int i, float2 decay) { put(keys.from_start, i, decay); },
+      [&](int i, float2 decay) { put(keys.to_end, i, with_phi(i, decay)); },
+      [&](int i, float2 to_middle, float2 from_middle) {
+        put(keys.to_middle, i, with_phi(i, to_middle));
+        put(keys.from_middle, i, from_middle);
+      });
+  *reinterpret_cast<float2*>(keys.decay + sub_chunk * D + channel) = whole;
 }
 
 /// All threads of the block. The copy of k into to_middle must have been waited for, with a

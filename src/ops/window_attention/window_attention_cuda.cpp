@@ -1,32 +1,227 @@
-// window_attention on the GPU: the FlashAttention kernels that come with LibTorch where they can
-// serve the call, the plain definition elsewhere.
+// window_attention on the GPU: the FlashAttention kernels that come with LibTorch for the window,
+// kernels of our own for the sinks outside it, the plain definition elsewhere.
+#include <ATen/ops/_flash_attention_backward.h>
 #include <ATen/ops/_flash_attention_forward.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/constant_pad_nd.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/ones_like.h>
+#include <ATen/ops/stack.h>
+#include <ATen/ops/zeros_like.h>
+#include <c10/cuda/CUDAException.h>
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
+#include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
+#include "ops/checks.h"
+#include "ops/chunks/chunk_tables.h"
+#include "ops/kernel_arguments.h"
 #include "ops/window_attention/window_attention_call.h"
+#include "ops/window_attention/window_sinks_params.h"
 
 namespace tigon {
 namespace {
 
-// The kernels know no sinks, and the gradient of their log-sum-exp is not defined.
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+/// Channels added for the gradient of lse, see flash_bwd.
+constexpr int64_t kLseChannels = 8;
+
+/// Sinks that no query has outside its window are no sinks.
+WindowAttentionCall without_idle_sinks(WindowAttentionCall call) {
+  WindowAttentionOptions& options = call.options;
+  if (options.window_keys == 0 || options.window_keys >= call.key_segments.longest) {
+    options.sinks = 0;
+  }
+  return call;
+}
+
 bool flash_serves(const WindowAttentionCall& call) {
   const at::ScalarType dtype = call.q.scalar_type();
   const int64_t D = call.q.size(2);
-  return (dtype == at::kBFloat16 || dtype == at::kHalf) && D <= 256 && D % 8 == 0 &&
-         call.segments.total > 0 && call.options.sinks == 0 && !call.options.return_lse;
+  const bool is_alone = call.options.sinks == 0 && !call.options.return_lse;
+  return (dtype == at::kBFloat16 || dtype == at::kHalf) && D % 8 == 0 &&
+         D <= (is_alone ? 256 : 256 - kLseChannels) && call.segments.total > 0 &&
+         call.options.sinks <= cuda::kMostSinks;
 }
 
-at::Tensor flash_attention(const WindowAttentionCall& call) {
-  const WindowAttentionOptions& options = call.options;
-  // Of a window of w keys, w−1 lie to the left; −1 stands for no bound. Queries are aligned with
-  // the last keys of their segment.
-  const int64_t left = options.window_keys == 0 ? -1 : options.window_keys - 1;
-  return std::get<0>(at::_flash_attention_forward(
+/// Of a window of w keys, w−1 lie to the left; −1 stands for no bound. Queries are aligned with the
+/// last keys of their segment.
+int64_t keys_to_the_left(const WindowAttentionCall& call) {
+  return call.options.window_keys == 0 ? -1 : call.options.window_keys - 1;
+}
+
+auto flash_fwd(const WindowAttentionCall& call) {
+  return at::_flash_attention_forward(
       call.q.contiguous(), call.k.contiguous(), call.v.contiguous(), call.segments.cu_seqlens,
       call.key_segments.cu_seqlens, call.segments.longest, call.key_segments.longest,
-      /*dropout_p=*/0, /*is_causal=*/true, /*return_debug_mask=*/false, options.scale, left,
-      /*window_size_right=*/0));
+      /*dropout_p=*/0, /*is_causal=*/true, /*return_debug_mask=*/false, call.options.scale,
+      keys_to_the_left(call), /*window_size_right=*/0);
 }
+
+/// A window with what stands outside it in the same denominator.
+struct Joint {
+  at::Tensor out;                // [N, H, D]
+  at::Tensor lse;                // [H, N] float32
+  at::Tensor rng_state, unused;  // what FlashAttention's backward asks for
+};
+
+struct Gradients {
+  at::Tensor q, k, v;
+};
+
+/// The gradients of the window's part. FlashAttention takes dS = P ⊙ (do vᵀ − rowsum(do ⊙ out))
+/// with P = exp(s − lse): with the joint out and lse that is exact for the window's keys. The
+/// gradient of lse, which adds P ⊙ dlse, comes in through further channels: q and k are 0 there, v
+/// is 1, do is dlse (in three parts that add up to its float32), and out is 0.
+Gradients flash_bwd(const WindowAttentionCall& call, const Joint& joint,
+                    const at::Tensor& out_gradient, const at::Tensor& lse_gradient) {
+  at::Tensor q = call.q, k = call.k, v = call.v, out = joint.out, upstream = out_gradient;
+  const int64_t D = q.size(2);
+  if (lse_gradient.defined()) {
+    at::Tensor rest = lse_gradient;
+    std::vector<at::Tensor> parts;
+    for (int i = 0; i < 3; ++i) {
+      parts.push_back(rest.to(q.scalar_type()));
+      rest = rest - parts.back().to(at::kFloat);
+    }
+    const at::Tensor ones = at::ones_like(v.narrow(2, 0, 3));
+    upstream =
+        at::constant_pad_nd(at::cat({upstream, at::stack(parts, 2)}, 2), {0, kLseChannels - 3});
+    v = at::constant_pad_nd(at::cat({v, ones}, 2), {0, kLseChannels - 3});
+    for (at::Tensor* x : {&q, &k, &out}) *x = at::constant_pad_nd(*x, {0, kLseChannels});
+  }
+  auto [dq, dk, dv] = at::_flash_attention_backward(
+      upstream.contiguous(), q.contiguous(), k.contiguous(), v.contiguous(), out.contiguous(),
+      joint.lse, call.segments.cu_seqlens, call.key_segments.cu_seqlens, call.segments.longest,
+      call.key_segments.longest, /*dropout_p=*/0, /*is_causal=*/true, joint.rng_state, joint.unused,
+      call.options.scale, keys_to_the_left(call), /*window_size_right=*/0);
+  const auto own = [&](const at::Tensor& x) { return x.narrow(2, 0, D).contiguous(); };
+  return {own(dq), own(dk), own(dv)};
+}
+
+/// What the sinks' kernels of one call read, and the tensors that it lives in.
+struct Launch {
+  cuda::WindowSinksParams params = {};
+  std::vector<at::Tensor> kept;
+  cudaStream_t stream = nullptr;
+
+  at::Tensor keep(at::Tensor tensor) {
+    kept.push_back(tensor);
+    return tensor;
+  }
+  at::Tensor make(at::IntArrayRef shape, at::ScalarType type) {
+    return keep(at::empty(shape, at::TensorOptions(type).device(kept.front().device())));
+  }
+};
+
+Launch start(const WindowAttentionCall& call, const Joint& joint) {
+  Launch launch;
+  launch.stream = c10::cuda::getCurrentCUDAStream(call.q.device().index());
+  cuda::WindowSinksParams& p = launch.params;
+  p.type = element_type(call.q);
+  p.q = launch.keep(call.q.contiguous()).const_data_ptr();
+  p.k = launch.keep(call.k.contiguous()).const_data_ptr();
+  p.v = launch.keep(call.v.contiguous()).const_data_ptr();
+  p.cu_seqlens = launch.keep(call.segments.cu_seqlens.contiguous()).const_data_ptr<int32_t>();
+  p.key_cu_seqlens =
+      launch.keep(call.key_segments.cu_seqlens.contiguous()).const_data_ptr<int32_t>();
+  p.tokens = call.segments.total;
+  p.segments = static_cast<int>(call.segments.count());
+  p.heads = static_cast<int>(call.q.size(1));
+  p.kv_heads = static_cast<int>(call.k.size(1));
+  p.head_dim = static_cast<int>(call.q.size(2));
+  p.window_keys = static_cast<int>(call.options.window_keys);
+  p.sinks = static_cast<int>(call.options.sinks);
+  p.scale = static_cast<float>(call.options.scale);
+  p.out = joint.out.data_ptr();
+  p.lse = joint.lse.data_ptr<float>();
+  const ChunkTables chunks = make_chunk_tables(call.segments, launch.stream);
+  p.chunk_offsets = launch.keep(chunks.offsets).const_data_ptr<int32_t>();
+  launch.keep(chunks.chunks);
+  p.chunks = chunks.data();
+  p.chunk_count = chunks.count;
+  return launch;
+}
+
+Joint joint_fwd(const WindowAttentionCall& call) {
+  const c10::cuda::CUDAGuard guard(call.q.device());
+  const auto [out, lse, rng_state, unused, mask] = flash_fwd(call);
+  const Joint joint{out, lse.contiguous(), rng_state, unused};
+  TORCH_INTERNAL_ASSERT(lse.sizes() == at::IntArrayRef({call.q.size(1), call.q.size(0)}));
+  if (call.options.sinks > 0) {
+    const Launch launch = start(call, joint);
+    C10_CUDA_CHECK(cuda::launch_window_sinks_fwd(launch.params, launch.stream));
+  }
+  return joint;
+}
+
+Gradients joint_bwd(const WindowAttentionCall& call, const Joint& joint,
+                    const at::Tensor& out_gradient, const at::Tensor& lse_gradient) {
+  const c10::cuda::CUDAGuard guard(call.q.device());
+  const at::Tensor upstream =
+      out_gradient.defined() ? out_gradient.contiguous() : at::zeros_like(joint.out);
+  const Gradients gradients = flash_bwd(call, joint, upstream, lse_gradient);
+  if (call.options.sinks == 0) return gradients;
+  Launch launch = start(call, joint);
+  cuda::WindowSinksParams& p = launch.params;
+  const int64_t N = p.tokens, H = p.heads, Hkv = p.kv_heads, D = p.head_dim, C = p.chunk_count;
+  p.out_gradient = launch.keep(upstream).const_data_ptr();
+  if (lse_gradient.defined()) {
+    p.lse_gradient = launch.keep(lse_gradient.contiguous()).const_data_ptr<float>();
+  }
+  p.q_gradient = gradients.q.data_ptr();
+  p.k_gradient = gradients.k.data_ptr();
+  p.v_gradient = gradients.v.data_ptr();
+  const auto floats = [&](at::IntArrayRef shape) {
+    return launch.make(shape, at::kFloat).mutable_data_ptr<float>();
+  };
+  p.probabilities = floats({N, H, p.sinks});
+  p.score_gradients = floats({N, H, p.sinks});
+  p.key_sums = floats({C, Hkv, p.sinks, D});
+  p.value_sums = floats({C, Hkv, p.sinks, D});
+  C10_CUDA_CHECK(cuda::launch_window_sinks_bwd(p, launch.stream));
+  return gradients;
+}
+
+/// The call, carried by the graph without its tensors.
+struct KeptCall : torch::CustomClassHolder {
+  explicit KeptCall(WindowAttentionCall call_to_keep) : call(std::move(call_to_keep)) {
+    call.q = call.k = call.v = at::Tensor();
+  }
+  WindowAttentionCall call;
+};
+
+class JointWindow : public torch::autograd::Function<JointWindow> {
+ public:
+  static variable_list forward(AutogradContext* ctx, const at::Tensor& q, const at::Tensor& k,
+                               const at::Tensor& v, const WindowAttentionCall& call) {
+    ctx->saved_data["call"] = c10::IValue::make_capsule(c10::make_intrusive<KeptCall>(call));
+    ctx->set_materialize_grads(false);
+    const Joint joint = joint_fwd(call);
+    ctx->save_for_backward({q, k, v, joint.out, joint.lse, joint.rng_state, joint.unused});
+    return {joint.out, joint.lse.t().contiguous()};
+  }
+
+  static variable_list backward(AutogradContext* ctx, variable_list upstream) {
+    refuse_double_backward("window_attention");
+    const variable_list saved = ctx->get_saved_variables();
+    const auto capsule = ctx->saved_data["call"].toCapsule();
+    WindowAttentionCall call = static_cast<const KeptCall&>(*capsule).call;
+    call.q = saved[0];
+    call.k = saved[1];
+    call.v = saved[2];
+    const Gradients gradients =
+        joint_bwd(call, {saved[3], saved[4], saved[5], saved[6]}, upstream[0], upstream[1]);
+    variable_list result(4);  // one for each argument of forward
+    if (ctx->needs_input_grad(0)) result[0] = gradients.q;
+    if (ctx->needs_input_grad(1)) result[1] = gradients.k;
+    if (ctx->needs_input_grad(2)) result[2] = gradients.v;
+    return result;
+  }
+};
 
 std::tuple<at::Tensor, at::Tensor> window_attention_cuda(
     const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& cu_seqlens,
@@ -34,11 +229,15 @@ std::tuple<at::Tensor, at::Tensor> window_attention_cuda(
     const std::optional<at::Tensor>& key_cu_seqlens, at::OptionalIntArrayRef lengths,
     at::OptionalIntArrayRef key_lengths) {
   const WindowAttentionCall call =
-      check_window_attention(q, k, v, cu_seqlens, window_keys, sinks, scale, return_lse,
-                             key_cu_seqlens, lengths, key_lengths);
-  if (flash_serves(call)) return {flash_attention(call), at::Tensor()};
-  const WindowAttentionResult result = window_attention_plain(call);
-  return {result.out, result.lse};
+      without_idle_sinks(check_window_attention(q, k, v, cu_seqlens, window_keys, sinks, scale,
+                                                return_lse, key_cu_seqlens, lengths, key_lengths));
+  if (!flash_serves(call)) {
+    const WindowAttentionResult result = window_attention_plain(call);
+    return {result.out, result.lse};
+  }
+  if (call.options.sinks == 0 && !return_lse) return {std::get<0>(flash_fwd(call)), at::Tensor()};
+  const variable_list result = JointWindow::apply(q, k, v, call);
+  return {result[0], return_lse ? result[1] : at::Tensor()};
 }
 
 }  // namespace
