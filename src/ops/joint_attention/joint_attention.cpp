@@ -4,11 +4,11 @@
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/library.h>
 
-#include <cmath>
 #include <tuple>
 
 #include "ops/checks.h"
 #include "ops/gated_scan/gated_scan.h"
+#include "ops/joint_attention/joint_attention_parts.h"
 #include "ops/rope/rope.h"
 #include "ops/window_attention/window_attention.h"
 
@@ -16,20 +16,6 @@ namespace tigon {
 namespace {
 
 constexpr const char* kOp = "joint_attention";
-constexpr double kLongestLogImportance = 6;
-constexpr double kShortestDecayTime = 8;  // tokens
-// Of φq·S^1. Below it N/Z has lost its digits, and its gradient could overflow in float32.
-constexpr double kLeastMass = 1e-30;
-
-void check_input(const char* name, const at::Tensor& x, const at::Tensor& q,
-                 std::initializer_list<int64_t> shape) {
-  check_floating(kOp, name, x);
-  check_device(kOp, name, x, q);
-  check_shape(kOp, name, x, shape);
-  TORCH_CHECK((x.scalar_type() == at::kDouble) == (q.scalar_type() == at::kDouble), "[", kOp, "] ",
-              name, ": expected float64 exactly if q (", q.scalar_type(), ") is, found ",
-              x.scalar_type());
-}
 
 // Only what the parts cannot know: rope, window_attention and gated_scan check their own arguments.
 void check_joint_attention(const JointAttentionInputs& x, const JointAttentionParameters& p,
@@ -38,13 +24,13 @@ void check_joint_attention(const JointAttentionInputs& x, const JointAttentionPa
   const int64_t N = x.q.size(0), H = x.q.size(1), D = x.q.size(2);
   const int64_t M = x.k.size(0), Hkv = x.k.size(1);
   check_shape(kOp, "key_positions", x.key_positions, {M});
-  check_input("w_q", p.w_q, x.q, {H, D, D});
-  check_input("b_q", p.b_q, x.q, {H, D});
-  check_input("w_k", p.w_k, x.q, {Hkv, D, D});
-  check_input("b_k", p.b_k, x.q, {Hkv, D});
-  check_input("log_importance", x.log_importance, x.q, {M, Hkv});
-  check_input("log_mix", x.log_mix, x.q, {N, H});
-  check_input("log_tau", p.log_tau, x.q, {Hkv, 2 * D});
+  check_joint_input(kOp, "w_q", p.w_q, x.q, {H, D, D});
+  check_joint_input(kOp, "b_q", p.b_q, x.q, {H, D});
+  check_joint_input(kOp, "w_k", p.w_k, x.q, {Hkv, D, D});
+  check_joint_input(kOp, "b_k", p.b_k, x.q, {Hkv, D});
+  check_joint_input(kOp, "log_importance", x.log_importance, x.q, {M, Hkv});
+  check_joint_input(kOp, "log_mix", x.log_mix, x.q, {N, H});
+  check_joint_input(kOp, "log_tau", p.log_tau, x.q, {Hkv, 2 * D});
   TORCH_CHECK(options.window_keys > 0, "[", kOp, "] window_keys: expected 1 or more, found ",
               options.window_keys);
 }
@@ -52,17 +38,6 @@ void check_joint_attention(const JointAttentionInputs& x, const JointAttentionPa
 // The rows whose key has a query.
 at::Tensor select(const at::Tensor& x, const at::Tensor& rows) {
   return rows.defined() ? x.index_select(0, rows) : x;
-}
-
-// softmax([z; −z]) of z = x w + b per head. x [N, H, D], w [H, D, D], b [H, D] → [N, H, 2D].
-at::Tensor feature_map(const at::Tensor& x, const at::Tensor& w, const at::Tensor& b) {
-  const at::Tensor z = x.transpose(0, 1).matmul(w.to(x.scalar_type())).transpose(0, 1) + b;
-  return at::cat({z, -z}, -1).softmax(-1);
-}
-
-// [Hkv, 2D] → log a = −1 / max(8, e^{log_tau}), written so that no e^{log_tau} overflows.
-at::Tensor log_decay(const at::Tensor& log_tau, at::ScalarType type) {
-  return -(-log_tau.to(type).clamp_min(std::log(kShortestDecayTime))).exp();
 }
 
 std::tuple<at::Tensor, at::Tensor> joint_attention_op(
@@ -87,20 +62,12 @@ std::tuple<at::Tensor, at::Tensor> joint_attention_op(
                        rope(wide_k, key_positions, inverse_frequencies, rope_scale), wide_v,
                        segments, key_segments, {window_keys, 0, 0, /*return_lse=*/true});
 
-  const at::Tensor importance =
-      log_importance.to(type).clamp(-kLongestLogImportance, kLongestLogImportance).exp();
+  const at::Tensor importance = joint_importance(log_importance, type).unsqueeze(-1);
   const GatedScanResult scan = gated_scan(
-      feature_map(wide_q, w_q, b_q), feature_map(wide_k, w_k, b_k) * importance.unsqueeze(-1),
-      wide_v, log_decay(log_tau, type).unsqueeze(0), segments, initial_state,
+      joint_feature_map(wide_q, w_q, b_q), joint_feature_map(wide_k, w_k, b_k) * importance, wide_v,
+      joint_log_decay(log_tau, type).unsqueeze(0), segments, initial_state,
       {.normalizer = true, .delay = window_keys, .key_segments = key_segments});
-  const int64_t D = q.size(2);
-  const at::Tensor mass = scan.out.select(-1, D);  // [N, H]
-  const at::Tensor has_far = mass > kLeastMass;
-  const at::Tensor safe_mass = at::where(has_far, mass, 1.0);
-  const at::Tensor far = scan.out.narrow(-1, 0, D) / safe_mass.unsqueeze(-1);
-  const at::Tensor share =
-      at::where(has_far, (log_mix.to(type) + safe_mass.log() - lse).sigmoid(), 0.0);
-  return {at::lerp(near, far, share.unsqueeze(-1)).to(q.scalar_type()), scan.state};
+  return {under_one_denominator(near, lse, scan.out, log_mix).to(q.scalar_type()), scan.state};
 }
 
 }  // namespace
