@@ -12,6 +12,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 TORCH_VERSION=2.11.0
 TORCH_CPU_PACKAGES=("torch==$TORCH_VERSION" nvidia-cuda-runtime==13.0.96 nvidia-cuda-cupti==13.0.85)
+NVCC_PACKAGES=(nvidia-cuda-nvcc==13.0.88 nvidia-nvvm==13.0.88 nvidia-cuda-crt==13.0.88 nvidia-cuda-cccl==13.0.85)
 DEBIAN_PACKAGES=(g++ cmake ninja-build ccache mold pkg-config git python3-venv xz-utils
   libsentencepiece-dev libyaml-cpp-dev libspdlog-dev libfmt-dev nlohmann-json3-dev libcli11-dev liblzma-dev libzstd-dev zlib1g-dev libxxhash-dev libpcre2-dev libicu-dev libjs-chart.js catch2)
 
@@ -75,10 +76,18 @@ install_test_packages() {
   cp tests/python/requirements.txt "$stamp"
 }
 
+# For scripts/check_kernels.sh, on machines without the CUDA toolkit.
+install_nvcc() {
+  scripts/find_nvcc.sh >/dev/null && return
+  say "installing the CUDA compiler into .venv (about 0.3 GB), to check that the kernels compile"
+  .venv/bin/pip install -q --disable-pip-version-check --no-deps "${NVCC_PACKAGES[@]}"
+}
+
 install_debian_packages
 install_torch
 if [ "$preset" = cuda ] || [ $with_tests -eq 1 ]; then install_whole_torch; fi
 if [ $with_tests -eq 1 ]; then install_test_packages; fi
+if [ $with_tests -eq 1 ] && [ "$preset" = cpu ]; then install_nvcc; fi
 
 options=(-DTIGON_BUILD_TESTS=$([ $with_tests -eq 1 ] && echo ON || echo OFF))
 if [ "$preset" = cuda ]; then

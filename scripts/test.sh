@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Sets up if needed, builds and runs the tests, and says how many were skipped and why.
+# Sets up if needed, builds and runs the tests, and says how many were skipped and why. The CPU tests also compile every CUDA kernel
+# (scripts/check_kernels.sh), which needs no GPU.
 #
 #   scripts/test.sh                 the CPU tests
 #   scripts/test.sh --sanitize      the same under the address and undefined-behaviour sanitizers
@@ -27,7 +28,8 @@ case $preset in cpu) folder=build ;; cuda) folder=build-cuda ;; sanitize) folder
 # Leaks that LibTorch and OpenMP keep until the process ends are not ours to report.
 export ASAN_OPTIONS="${ASAN_OPTIONS:-detect_leaks=0:protect_shadow_gap=0:detect_odr_violation=0}"
 status=0
-ctest --test-dir "$folder" --output-on-failure --no-tests=error -j "$(nproc)" "$@" || status=$?
+if [ $preset = cpu ]; then scripts/check_kernels.sh || status=1; fi
+ctest --test-dir "$folder" --output-on-failure --no-tests=error -j "$(nproc)" "$@" || status=1
 
 log="$folder/Testing/Temporary/LastTest.log"
 skipped=$(grep -c '^SKIPPED: ' "$log" || true)

@@ -18,6 +18,8 @@ class KeyValueRing : public MixerState {
                at::ScalarType dtype, at::Device device);
 
   std::vector<at::Tensor> tensors() const override { return {keys_, values_}; }
+  const at::Tensor& keys() const { return keys_; }
+  const at::Tensor& values() const { return values_; }
   void reset(int64_t slot) override;
   void reserve(int64_t tokens) override;
 

@@ -2,9 +2,11 @@
 #include <fmt/format.h>
 
 #include "core/error.h"
+#include "model/decode_inputs.h"
 #include "model/key_value_ring.h"
 #include "model/recurrent_matrices.h"
 #include "ops/liger_attention/liger_attention.h"
+#include "ops/liger_decode/liger_decode.h"
 
 namespace tigon {
 namespace {
@@ -41,7 +43,11 @@ class LigerGlaMixer : public Mixer {
       return run(input, {input.k, input.v, input.batch.positions, input.batch.segments}, {}).out;
     }
     auto& state = static_cast<LigerGlaState&>(*base_state);
-    if (input.rings->is_single_step()) return step(input, state);
+    if (is_decode_step(input)) {
+      return liger_decode(decode_tokens(input),
+                          decode_state(input, state.ring, state.matrices.tensor()),
+                          {.gate_normalizer = options_.gate_normalizer, .mix = options_.mix});
+    }
     const LigerAttentionResult result =
         run(input, state.ring.read_and_remember(input), state.matrices.read(input));
     state.matrices.write(input, result.state);
@@ -74,17 +80,6 @@ class LigerGlaMixer : public Mixer {
                             .mix = options_.mix,
                             .rope_scale = input.rotary.scale},
                            initial_state);
-  }
-
-  /// liger_attention for one token a segment, with the window read from the rings of all slots at
-  /// once.
-  at::Tensor step(const MixerInput& input, LigerGlaState& state) const {
-    const at::Tensor window = state.ring.step(input);
-    const GatedScanResult scan =
-        liger_recurrence(input.q, input.k, input.v, input.batch.segments, options_.gate_normalizer,
-                         state.matrices.read(input));
-    state.matrices.write(input, scan.state);
-    return at::lerp(window, scan.out, options_.mix);
   }
 
   HeadShape shape_;

@@ -7,7 +7,7 @@
 #include <limits>
 
 #include "ops/gated_scan/gated_scan.h"
-#include "ops/joint_attention/joint_maps.h"
+#include "ops/joint_attention/joint_attention_parts.h"
 #include "ops/rope/rope.h"
 
 namespace tigon {

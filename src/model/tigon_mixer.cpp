@@ -4,10 +4,12 @@
 #include <cmath>
 
 #include "core/error.h"
+#include "model/decode_inputs.h"
 #include "model/key_value_ring.h"
 #include "model/recurrent_matrices.h"
 #include "model/tigon_calibration.h"
 #include "ops/joint_attention/joint_attention.h"
+#include "ops/joint_decode/joint_decode.h"
 
 namespace tigon {
 namespace {
@@ -49,6 +51,8 @@ class TigonState : public MixerState {
     return seen;
   }
 
+  const at::Tensor& log_importance() const { return log_importance_; }
+
   KeyValueRing ring;
   RecurrentMatrices matrices;  // [slots, Hkv, 2D, D+1]
 
@@ -85,6 +89,11 @@ class TigonMixer : public Mixer {
     KeyValueRing::Seen seen{input.k, input.v, input.batch.positions, input.batch.segments};
     if (base_state == nullptr) return run(input, seen, log_importance, log_mix, {}).out;
     auto& state = static_cast<TigonState&>(*base_state);
+    if (is_decode_step(input)) {
+      return joint_decode(decode_tokens(input), {log_importance, log_mix}, maps_,
+                          decode_state(input, state.ring, state.matrices.tensor()),
+                          state.log_importance());
+    }
     seen = state.ring.read_and_remember(input);
     const JointAttentionResult result =
         run(input, seen, state.read_and_remember(input, log_importance), log_mix,

@@ -354,6 +354,67 @@ def test_joint_attention():
     compare(op, plain, inputs)
 
 
+def compare_steps(T, window_keys, state_shape, whole, step):
+    """Feeds two sequences, in slots 2 and 0 of three, token by token through `step` and compares
+    outputs and matrices with `whole`."""
+    slots = torch.tensor([2, 0])
+    ring = {name: torch.zeros(3, window_keys, HKV, D).double() for name in ("keys", "values")}
+    matrices = normal(3, HKV, *state_shape, seed=21).abs()
+    segments = torch.tensor([0, T, 2 * T], dtype=torch.int32)
+    positions = torch.arange(T).repeat(2)
+    expected, state = whole(segments, positions, matrices[slots])
+    found = torch.empty_like(expected)
+    for t in range(T):
+        rows = torch.tensor([t, T + t])
+        found[rows] = step(rows, torch.tensor([t, t]), ring["keys"], ring["values"], matrices, slots)
+    check_close("out", found, expected, "kExactMath")
+    check_close("matrices", matrices[slots], state, "kExactMath")
+
+
+FREQUENCIES = (10000.0 ** (-torch.arange(0, D, 2) / D)).float()
+
+
+def test_liger_decode():
+    T, window_keys = 9, 4
+    q, k, v = normal(2 * T, H, D, seed=1), normal(2 * T, HKV, D, seed=2), normal(2 * T, HKV, D, seed=3)
+
+    def whole(segments, positions, state):
+        return ops.liger_attention(
+            q, k, v, positions, FREQUENCIES, segments, window_keys=window_keys, initial_state=state
+        )
+
+    def step(rows, positions, keys, values, matrices, slots):
+        return ops.liger_decode(
+            q[rows], k[rows], v[rows], positions, FREQUENCIES, keys, values, matrices, slots
+        )
+
+    compare_steps(T, window_keys, (D, D), whole, step)
+
+
+def test_joint_decode():
+    T, window_keys = 9, 4
+    q, k, v = normal(2 * T, H, D, seed=1), normal(2 * T, HKV, D, seed=2), normal(2 * T, HKV, D, seed=3)
+    maps = [normal(H, D, D, seed=4) / 2, normal(H, D, seed=5)]
+    maps += [normal(HKV, D, D, seed=6) / 2, normal(HKV, D, seed=7)]
+    importance, mix = 4 * normal(2 * T, HKV, seed=8), normal(2 * T, H, seed=9)
+    log_tau = 2 + normal(HKV, 2 * D, seed=10)
+    ring_importance = torch.zeros(3, window_keys, HKV).double()
+
+    def whole(segments, positions, state):
+        return ops.joint_attention(
+            q, k, v, positions, FREQUENCIES, *maps, importance, mix, log_tau, segments,
+            window_keys=window_keys, initial_state=state,
+        )  # fmt: skip
+
+    def step(rows, positions, keys, values, matrices, slots):
+        return ops.joint_decode(
+            q[rows], k[rows], v[rows], positions, FREQUENCIES, *maps, importance[rows], mix[rows],
+            log_tau, keys, values, ring_importance, matrices, slots,
+        )  # fmt: skip
+
+    compare_steps(T, window_keys, (2 * D, D + 1), whole, step)
+
+
 def test_checks_guard_calls_from_python():
     expected = r"\[rms_norm\] weight: expected shape \[5\], found \[4\]"
     with pytest.raises(RuntimeError, match=expected):

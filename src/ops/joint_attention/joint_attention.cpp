@@ -9,7 +9,7 @@
 #include "ops/checks.h"
 #include "ops/gated_scan/gated_scan.h"
 #include "ops/joint_attention/joint_attention_call.h"
-#include "ops/joint_attention/joint_maps.h"
+#include "ops/joint_attention/joint_attention_parts.h"
 #include "ops/rope/rope.h"
 #include "ops/window_attention/window_attention.h"
 
@@ -17,18 +17,6 @@ namespace tigon {
 namespace {
 
 constexpr const char* kOp = "joint_attention";
-// Of φq·S^1. Below it N/Z has lost its digits, and its gradient could overflow in float32.
-constexpr double kLeastMass = 1e-30;
-
-void check_input(const char* name, const at::Tensor& x, const at::Tensor& q,
-                 std::initializer_list<int64_t> shape) {
-  check_floating(kOp, name, x);
-  check_device(kOp, name, x, q);
-  check_shape(kOp, name, x, shape);
-  TORCH_CHECK((x.scalar_type() == at::kDouble) == (q.scalar_type() == at::kDouble), "[", kOp, "] ",
-              name, ": expected float64 exactly if q (", q.scalar_type(), ") is, found ",
-              x.scalar_type());
-}
 
 // The rows whose key has a query.
 at::Tensor select(const at::Tensor& x, const at::Tensor& rows) {
@@ -64,13 +52,13 @@ JointAttentionCall check_joint_attention(
   check_queries_keys_values(kOp, q, k, v);
   const int64_t N = q.size(0), H = q.size(1), D = q.size(2), M = k.size(0), Hkv = k.size(1);
   check_shape(kOp, "key_positions", key_positions, {M});
-  check_input("w_q", w_q, q, {H, D, D});
-  check_input("b_q", b_q, q, {H, D});
-  check_input("w_k", w_k, q, {Hkv, D, D});
-  check_input("b_k", b_k, q, {Hkv, D});
-  check_input("log_importance", log_importance, q, {M, Hkv});
-  check_input("log_mix", log_mix, q, {N, H});
-  check_input("log_tau", log_tau, q, {Hkv, 2 * D});
+  check_joint_input(kOp, "w_q", w_q, q, {H, D, D});
+  check_joint_input(kOp, "b_q", b_q, q, {H, D});
+  check_joint_input(kOp, "w_k", w_k, q, {Hkv, D, D});
+  check_joint_input(kOp, "b_k", b_k, q, {Hkv, D});
+  check_joint_input(kOp, "log_importance", log_importance, q, {M, Hkv});
+  check_joint_input(kOp, "log_mix", log_mix, q, {N, H});
+  check_joint_input(kOp, "log_tau", log_tau, q, {Hkv, 2 * D});
   TORCH_CHECK(window_keys > 0, "[", kOp, "] window_keys: expected 1 or more, found ", window_keys);
   JointAttentionCall call{
       .q = q,
@@ -106,21 +94,14 @@ JointAttentionResult joint_attention_plain(const JointAttentionCall& call) {
       rope(k, call.key_positions, call.inverse_frequencies, rope_scale), v, call.segments,
       call.key_segments, {call.options.window_keys, 0, 0, /*return_lse=*/true});
 
-  const at::Tensor importance =
-      call.log_importance.to(type).clamp(-kLongestLogImportance, kLongestLogImportance).exp();
+  const at::Tensor importance = joint_importance(call.log_importance, type).unsqueeze(-1);
   const GatedScanResult scan = gated_scan(
       joint_feature_map(q, call.w_q, call.b_q),
-      joint_feature_map(k, call.w_k, call.b_k) * importance.unsqueeze(-1), v,
+      joint_feature_map(k, call.w_k, call.b_k) * importance, v,
       joint_log_decay(call.log_tau, type).unsqueeze(0), call.segments, call.initial_state,
       {.normalizer = true, .delay = call.options.window_keys, .key_segments = call.key_segments});
-  const int64_t D = q.size(2);
-  const at::Tensor mass = scan.out.select(-1, D);  // [N, H]
-  const at::Tensor has_far = mass > kLeastMass;
-  const at::Tensor safe_mass = at::where(has_far, mass, 1.0);
-  const at::Tensor far = scan.out.narrow(-1, 0, D) / safe_mass.unsqueeze(-1);
-  const at::Tensor share =
-      at::where(has_far, (call.log_mix.to(type) + safe_mass.log() - lse).sigmoid(), 0.0);
-  return {at::lerp(near, far, share.unsqueeze(-1)).to(call.q.scalar_type()), scan.state};
+  return {under_one_denominator(near, lse, scan.out, call.log_mix).to(call.q.scalar_type()),
+          scan.state};
 }
 
 JointAttentionResult joint_attention(const JointAttentionInputs& x,

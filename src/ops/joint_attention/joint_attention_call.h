@@ -4,11 +4,6 @@
 
 namespace tigon {
 
-/// The clip of log_importance.
-inline constexpr double kLongestLogImportance = 6;
-/// The least e^log_tau, in tokens.
-inline constexpr double kShortestDecayTime = 8;
-
 struct JointAttentionCall {
   at::Tensor q, k, v;
   at::Tensor key_positions, inverse_frequencies;

@@ -19,6 +19,7 @@
 #include "ops/chunks/chunk_tables.h"
 #include "ops/joint_attention/joint_attention_call.h"
 #include "ops/joint_attention/joint_attention_params.h"
+#include "ops/joint_attention/joint_attention_parts.h"
 #include "ops/kernel_arguments.h"
 
 namespace tigon {

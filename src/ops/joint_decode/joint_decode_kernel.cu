@@ -1,0 +1,126 @@
+// Computes  o = o_window + σ(log_mix + log Z − lse) (N/Z − o_window) of one new token a sequence,
+//           with o_window, lse the softmax over its ring, [N, Z] = φ(z_q) S, and
+//           S ← diag(a) S + e^{clip(log_importance)} φ(z_k)ᵀ [v; 1] for the key that leaves the
+//           window, φ(z) = softmax([z; −z]), a = exp(−1/max(8, e^{log_tau})); the new k and v take
+//           its row of the ring.
+// Shapes    q, out [S, H, D]; k, v [S, Hkv, D]; rings [slots, W, Hkv, D]; matrices
+//           [slots, Hkv, 2D, D+1] float32. T is float32 or bfloat16.
+// Grid      One block for each KV head of each sequence; decode_step_threads.
+// Tiles     All query heads of the KV head at once, up to kHeads: more take turns. A key of the
+//           ring is turned by 8 or 16 threads; rows of D+1 numbers are walked four at a time, which
+//           together are whole pieces of 16 bytes.
+// Memory    The matrix is read once, written once if a key leaves, and the ring read once: 290 KiB
+//           for heads of 128 and 64 keys in bfloat16; the first pieces of the matrix and the ring
+//           are asked for before anything else. 45 to 95 KiB of shared memory.
+// Saves     Nothing; there is no backward pass.
+// Order     Everything float32, rounded once; sums in one order always.
+#include "ops/decode_step/step_features.cuh"
+#include "ops/decode_step/step_memory.cuh"
+#include "ops/decode_step/step_window.cuh"
+#include "ops/joint_decode/joint_decode_params.h"
+
+namespace tigon::cuda {
+namespace {
+
+// Two groups of threads for the 129 columns of heads of 128. With three blocks a multiprocessor
+// registers spill, which costs more than a third block brings.
+constexpr int kMostThreads = 288, kBlocks = 2;
+constexpr float kLongestLogImportance = 6;
+constexpr float kLogShortestDecayTime = 2.0794415416798357f;  // log 8
+constexpr float kLeastMass = 1e-30f;
+
+/// What of the row `c` of a matrix is kept at a step that takes a key in.
+__device__ float decay(float log_tau) {
+  return expf(-expf(-fmaxf(log_tau, kLogShortestDecayTime)));
+}
+
+__device__ float under_one_denominator(float near, float lse, float far, float mass,
+                                       float log_mix) {
+  if (!(mass > kLeastMass)) return near;
+  const float share = 1 / (1 + expf(lse - log_mix - logf(mass)));
+  return near + share * (far / mass - near);
+}
+
+template <typename T, int kHeads>
+__global__ void __launch_bounds__(kMostThreads, kBlocks)
+    joint_decode_kernel(const JointDecodeParams params) {
+  extern __shared__ float4 shared_pieces[];
+  float* const shared = reinterpret_cast<float*>(shared_pieces);
+  const DecodeStepParams& p = params.step;
+  const int D = p.head_dim, columns = D + 1, group = p.heads / p.kv_heads;
+  const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
+  const int kv_head = static_cast<int>(blockIdx.x % p.kv_heads);
+  const int64_t sequence = blockIdx.x / p.kv_heads, slot = slot_of(p, sequence);
+  const StepMemory<kHeads> memory(p, 2 * D, columns, threads);
+  float* const table = shared + memory.table;
+  float* const matrix = p.matrices + (slot * p.kv_heads + kv_head) * (2 * D) * int64_t{columns};
+  MatrixStep<kHeads> step(matrix, 2 * D, columns, shared + memory.pieces);
+  step.start();
+  const StepPlace place = place_of(p, sequence);
+  prefetch_ring<T>(p, place, kv_head);
+  const bool takes_in = place.has_leaving_key(p.window_keys);
+  const int64_t own_key = sequence * p.kv_heads + kv_head;
+  constexpr int kRow = MatrixRow<kHeads>::kFloats;
+
+  const T* leaving = ring_row<T>(p.ring_values, p, slot, place.newest_row, kv_head);
+  for (int c = thread; c < columns; c += threads) {
+    shared[memory.values + c] = !takes_in ? 0 : c < D ? to_float(leaving[c]) : 1;
+  }
+  for (int first = 0; first < group; first += kHeads) {
+    const bool changes = takes_in && first == 0;
+    for (int task = thread / 32; task <= kHeads; task += threads / 32) {
+      if (task < kHeads) {
+        const bool exists = first + task < group;
+        const int head = kv_head * group + first + task;
+        const T* q = token_head<T>(p.q, place.sequence, head);
+        rotate_query(p, place, q, exists, shared + memory.queries + task * D);
+        softmax_of_signs(params.query_logits + (place.sequence * p.heads + head) * D, D, exists,
+                         [&](int c, float share) { table[c * kRow + 2 + task] = share; });
+      } else {
+        const float importance =
+            changes
+                ? expf(fminf(fmaxf(params.leaving_log_importance[own_key], -kLongestLogImportance),
+                             kLongestLogImportance))
+                : 0;
+        softmax_of_signs(params.key_logits + own_key * D, D, changes, [&](int c, float share) {
+          table[c * kRow] = changes ? decay(params.log_tau[kv_head * 2 * D + c]) : 1;
+          table[c * kRow + 1] = importance * share;
+        });
+      }
+    }
+    __syncthreads();
+    attend_ring<T, kHeads>(p, place, kv_head, shared + memory.queries, shared + memory.scores,
+                           shared + memory.partials, shared + memory.near, shared + memory.lse);
+    step.run(table, shared + memory.values, changes, shared + memory.partials, shared + memory.far);
+    const int count = min(kHeads, group - first);
+    const int64_t first_head = place.sequence * p.heads + kv_head * group + first;
+    T* out = static_cast<T*>(p.out) + first_head * D;
+    for (int i = thread; i < count * D; i += threads) {
+      const int g = i / D;
+      const float* far = shared + memory.far + g * columns;
+      out[i] =
+          from_float<T>(under_one_denominator(shared[memory.near + i], shared[memory.lse + g],
+                                              far[i % D], far[D], params.log_mix[first_head + g]));
+    }
+    if (first + kHeads < group) {
+      __threadfence();  // the copies read what this thread wrote
+      step.start();
+    }
+  }
+  write_ring<T>(p, place, kv_head);
+}
+
+}  // namespace
+
+cudaError_t launch_joint_decode(const JointDecodeParams& params, cudaStream_t stream) {
+  return with_decode_variant(params.step, [&](auto zero, auto heads) {
+    using T = decltype(zero);
+    constexpr int kHeads = decltype(heads)::value;
+    const int D = params.step.head_dim;
+    return launch_decode_step<kHeads>(joint_decode_kernel<T, kHeads>, params,
+                                      decode_step_threads(D + 1, kMostThreads), 2 * D, D + 1,
+                                      stream);
+  });
+}
+
+}  // namespace tigon::cuda
