@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "eval/known_losses.h"
 #include "eval/perplexity.h"
 #include "linearize/convert.h"
 
@@ -37,9 +38,10 @@ struct Comparison {
 
 /// Evaluates all six; those that are the same model (a window student's own_window and converted,
 /// say) are evaluated once. `teacher` may be the student's own Model where the student is the
-/// teacher with an adapter: the baselines run with adapters off.
+/// teacher with an adapter: the baselines run with adapters off. `known`, if given, keeps the
+/// losses of the teacher's weights.
 Comparison compare(const LoadedModel& student, const Model& teacher, const RowSet& rows,
-                   int64_t rows_per_batch);
+                   int64_t rows_per_batch, const KnownLosses* known = nullptr);
 
 /// {"teacher": {"nats_per_token", "perplexity", "tokens", "recovered", "over_own_window"}, …}; a
 /// share that does not exist is null.

@@ -224,7 +224,9 @@ RunConfig read_run_config(const std::filesystem::path& path,
     ConfigReader lora = root.section("lora");
     read_lora_options(lora);
   }
-  config.eval_rows = root.section("eval").integer("rows", config.eval_rows, at_least(1));
+  ConfigReader eval = root.section("eval");
+  config.eval_rows = eval.integer("rows", config.eval_rows, at_least(1));
+  config.known_losses = eval.text("known", std::string());
   ConfigReader output = root.section("export");
   config.export_to = output.text("to", std::string());
   config.export_dtype =
