@@ -33,6 +33,8 @@ void add_generate(CLI::App& app);
 void add_export(CLI::App& app);
 void add_tokenize(CLI::App& app);
 void add_inspect(CLI::App& app);
+void add_sweep(CLI::App& app);
+void add_report(CLI::App& app);
 void add_bench(CLI::App& app);
 
 }  // namespace tigon

@@ -25,9 +25,11 @@ constexpr const char* kFooter = R"(Examples:
   tigon eval --model DIR --text held-out.txt
   tigon convert --model DIR --recipe liger-gla --out CONVERTED
   tigon train configs/train/NAME.yaml train.steps=100
+  tigon sweep configs/sweeps/NAME.yaml
+  tigon report runs/NAME --html report.html
   tigon generate --model DIR --prompt "Once upon a time"
 
-Planned, not available in this version: sweep, report, serve.
+Planned, not available in this version: serve.
 Results go to stdout, logs and progress to stderr.
 Exit codes: 0 done, 1 failed, 2 wrong usage or config, 130/143 interrupted after saving.)";
 
@@ -40,7 +42,7 @@ std::string version_text() {
 
 /// Commands that are planned: named, so that they are refused as such and not as unknown.
 void add_planned_commands(CLI::App& app) {
-  for (const std::string name : {"sweep", "report", "serve"}) {
+  for (const std::string name : {"serve"}) {
     CLI::App* command = app.add_subcommand(name)->group("")->allow_extras()->fallthrough(false);
     command->set_help_flag();
     command->callback([name] {
@@ -87,7 +89,7 @@ int run(int argc, char** argv) {
   app.add_flag("-q,--quiet", quiet, "Only warnings and errors, no progress");
   app.parse_complete_callback([&] { set_up_logging(quiet > 0 ? -1 : verbose > 0 ? 1 : 0); });
   for (auto* add : {add_train, add_convert, add_eval, add_logits, add_generate, add_export,
-                    add_tokenize, add_inspect, add_bench}) {
+                    add_tokenize, add_inspect, add_sweep, add_report, add_bench}) {
     add(app);
   }
   add_planned_commands(app);

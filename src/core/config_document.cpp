@@ -149,6 +149,17 @@ const YamlNode* ConfigDocument::ask(const std::string& path) {
   return find(path);
 }
 
+std::vector<YamlEntry> ConfigDocument::ask_all(const std::string& path) {
+  const YamlNode* const node = ask(path);
+  if (node == nullptr) return {};
+  if (node->kind != YamlNode::Kind::kMapping) {
+    add_problem(path, "expected a section, found " + node->shown());
+    return {};
+  }
+  open_.push_back(path);
+  return node->entries;
+}
+
 YamlOrigin ConfigDocument::origin_of(const std::string& path) {
   YamlOrigin origin = root_.origin;
   YamlNode* node = &root_;
@@ -170,10 +181,15 @@ bool ConfigDocument::has_problem(const std::string& path) const {
 }
 
 void ConfigDocument::add_problem(const std::string& path, const std::string& message) {
+  add_problem(origin_of(path), path, message);
+}
+
+void ConfigDocument::add_problem(const YamlOrigin& origin, const std::string& path,
+                                 const std::string& message) {
   for (const YamlFault& known : problems_) {
     if (known.path == path && known.message == message) return;
   }
-  problems_.push_back({origin_of(path), path, message});
+  problems_.push_back({origin, path, message});
 }
 
 void ConfigDocument::add_missing(const std::string& path, const std::string& expected) {
@@ -199,6 +215,7 @@ void ConfigDocument::resolve(const std::string& path, YamlNode value) {
 }
 
 void ConfigDocument::add_unknown_keys(const YamlNode& mapping, const std::string& path) {
+  if (std::find(open_.begin(), open_.end(), path) != open_.end()) return;
   for (const auto& [key, value] : mapping.entries) {
     const std::string child = join_path(path, key);
     if (!is_known(child)) {

@@ -38,6 +38,8 @@ class ConfigDocument {
   /// The value at a path; nullptr if absent or null. `ask` notes that somebody knows the key.
   const YamlNode* find(const std::string& path) const;
   const YamlNode* ask(const std::string& path);
+  /// The entries of the mapping at a path. All of it counts as known, whatever it is.
+  std::vector<YamlEntry> ask_all(const std::string& path);
 
   /// Reads one value: a problem is recorded, and the result is then the fallback or the substitute.
   template <class Value>
@@ -59,6 +61,8 @@ class ConfigDocument {
 
   /// A problem with the value at a path, or with its absence.
   void add_problem(const std::string& path, const std::string& message);
+  /// The same for a value whose place is known.
+  void add_problem(const YamlOrigin& origin, const std::string& path, const std::string& message);
 
   /// Throws ConfigError with all problems, those of keys nobody asked for included.
   void finish();
@@ -79,6 +83,7 @@ class ConfigDocument {
   std::vector<YamlFault> problems_;
   YamlNode root_, resolved_;        // reading root_ adds to problems_
   std::vector<std::string> known_;  // paths somebody asked for
+  std::vector<std::string> open_;   // paths below which every key is known
 };
 
 }  // namespace tigon

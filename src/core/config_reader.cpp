@@ -249,6 +249,10 @@ std::vector<ConfigReader> ConfigReader::items(std::string_view key) {
   return readers;
 }
 
+std::vector<YamlEntry> ConfigReader::entries(std::string_view key) {
+  return document_->ask_all(join_path(path_, key));
+}
+
 bool ConfigReader::is_scalar(std::string_view key) const {
   const YamlNode* const node = document_->find(join_path(path_, key));
   return node != nullptr && is_scalar_node(*node);
@@ -260,6 +264,12 @@ void ConfigReader::inherit(const std::string& base_yaml, const std::string& sour
 
 void ConfigReader::problem(std::string_view key, const std::string& message) {
   document_->add_problem(join_path(path_, key), message);
+}
+
+void ConfigReader::problem(std::string_view key, const YamlEntry& entry,
+                           const std::string& message) {
+  const std::string path = join_path(join_path(path_, key), entry.key);
+  document_->add_problem(entry.value.origin, path, message);
 }
 
 void ConfigReader::finish() {

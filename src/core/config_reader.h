@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "core/yaml_tree.h"
 
 namespace tigon {
 
@@ -83,6 +84,9 @@ class ConfigReader {
 
   /// The mapping under a key; an absent one reads as empty (its defaults then count as resolved).
   ConfigReader section(std::string_view key);
+  /// The entries of the mapping under a key ("": this reader's own) whose keys are the file's
+  /// business. All of it counts as known.
+  std::vector<YamlEntry> entries(std::string_view key);
   /// Whether the value under the key is a plain scalar (for keys that take a name or a mapping).
   bool is_scalar(std::string_view key) const;
 
@@ -92,6 +96,8 @@ class ConfigReader {
 
   /// Records a problem of a key, for checks across fields ("6 does not divide num_heads 16").
   void problem(std::string_view key, const std::string& message);
+  /// Records a problem of one of entries(key).
+  void problem(std::string_view key, const YamlEntry& entry, const std::string& message);
 
   /// Throws ConfigError if any problem was recorded or any key of the document was never asked for.
   /// Root reader only.

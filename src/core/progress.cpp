@@ -1,12 +1,12 @@
 #include "core/progress.h"
 
 #include <spdlog/spdlog.h>
-#include <sys/ioctl.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <utility>
+
+#include "core/terminal.h"
 
 namespace tigon {
 
@@ -15,13 +15,6 @@ namespace {
 constexpr auto kTerminalInterval = std::chrono::milliseconds(100);
 constexpr auto kFileInterval = std::chrono::seconds(10);
 constexpr int kBarWidth = 24;
-constexpr int kDefaultColumns = 80;
-
-int terminal_columns() {
-  winsize size{};
-  if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col == 0) return kDefaultColumns;
-  return size.ws_col;
-}
 
 }  // namespace
 
@@ -56,7 +49,7 @@ Progress::Progress(std::string title, int64_t total, std::string unit, int64_t d
       total_(total),
       done_before_(done_before),
       done_(done_before),
-      is_terminal_(isatty(STDERR_FILENO) == 1),
+      is_terminal_(stderr_is_terminal()),
       start_(std::chrono::steady_clock::now()),
       last_draw_(start_) {}
 
@@ -92,7 +85,8 @@ void Progress::draw(bool is_last) {
                        .bar_width = is_terminal_ ? kBarWidth : 0});
   if (is_terminal_) {
     // A line that wraps could not be rewritten. "\x1b[K" clears what a longer line left behind.
-    line = fmt::format("\r{}\x1b[K{}", cut_to_width(line, terminal_columns() - 1),
+    line = fmt::format("\r{}\x1b[K{}",
+                       cut_to_width(line, static_cast<size_t>(terminal_size().columns) - 1),
                        is_last ? "\n" : "");
   } else {
     line += "\n";

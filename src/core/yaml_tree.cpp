@@ -137,6 +137,14 @@ YamlNode parse_yaml(const std::string& text, const std::string& source_name, int
   }
 }
 
+std::string one_line_yaml(const YamlNode& node) {
+  if (node.kind == YamlNode::Kind::kNull) return "null";
+  YAML::Emitter emitter;
+  emitter.SetMapFormat(YAML::Flow);
+  emit(node, emitter);
+  return {emitter.c_str(), emitter.size()};
+}
+
 std::string emit_yaml(const YamlNode& node) {
   YAML::Emitter emitter;
   emit(node, emitter);

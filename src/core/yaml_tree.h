@@ -18,6 +18,7 @@ struct YamlOrigin {
 
 struct YamlEntry;
 
+/// A value and all below it.
 struct YamlNode {
   enum class Kind { kNull, kScalar, kList, kMapping };
 
@@ -54,5 +55,7 @@ YamlNode parse_yaml(const std::string& text, const std::string& source_name, int
                     std::vector<YamlFault>& faults);
 /// As YAML text that parse_yaml reads back.
 std::string emit_yaml(const YamlNode& node);
+/// The same on one line: "3e-4", "[q_proj, v_proj]", "null".
+std::string one_line_yaml(const YamlNode& node);
 
 }  // namespace tigon

@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <initializer_list>
 #include <numeric>
+#include <span>
 #include <string_view>
 #include <utility>
 
 #include "core/error.h"
 #include "core/random.h"
+#include "data/content_hash.h"
 #include "data/shard_format.h"
 
 namespace tigon {
@@ -172,6 +174,15 @@ const RowOptions& RowSet::options() const {
 
 const std::string& RowSet::shard_key() const {
   return stream_->shards.key();
+}
+
+std::string RowSet::key() const {
+  const RowOptions& how = options();
+  ContentHash hash;
+  hash.add(shard_key()).add(how.borders).add(how.bos).add(how.order);
+  hash.add(fmt::format("{} {}", how.seq_len, how.order == "documents" ? how.seed : 0));
+  hash.add(std::as_bytes(std::span(order_)));
+  return hash.hex();
 }
 
 const std::vector<TokenShard>& RowSet::shards() const {

@@ -54,6 +54,8 @@ class RowSet {
   const RowOptions& options() const;
   /// Names the shards' content (ShardList::key).
   const std::string& shard_key() const;
+  /// Names the tokens of the rows and their order: equal keys, equal rows.
+  std::string key() const;
   const std::vector<TokenShard>& shards() const;
 
   /// Moves the last `count` rows (after ordering), 1 … size − 1, into a set of their own:

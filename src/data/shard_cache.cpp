@@ -13,6 +13,7 @@
 #include "data/shard_format.h"
 #include "data/shard_writer.h"
 #include "data/token_shard.h"
+#include "io/file_lock.h"
 
 namespace tigon {
 namespace {
@@ -55,7 +56,6 @@ void make_folder(const fs::path& folder) {
 
 void make_shard(const fs::path& path, const std::string& key, const std::vector<fs::path>& files,
                 const Tokenizer& tokenizer, int num_threads, const DocumentOptions& options) {
-  make_folder(path.parent_path());
   ShardWriter writer(path, key);
   // How much text a compressed file holds is not known beforehand.
   Progress progress("tokenizing", 0, "bytes");
@@ -98,7 +98,13 @@ TokenShard open_token_shard(const std::vector<fs::path>& files, const Tokenizer&
   const std::string key = shard_key(files, tokenizer, options);
   const fs::path path = cache_folder / (key + ".tokens");
   if (auto shard = find_shard(path, key)) return std::move(*shard);
+  make_folder(cache_folder);
+  // Processes that start together tokenize a corpus once: the others wait for the first.
+  FileLock lock(cache_folder / (key + ".lock"));
+  lock.lock();
+  if (auto shard = find_shard(path, key)) return std::move(*shard);
   make_shard(path, key, files, tokenizer, num_threads, options);
+  lock.remove();
   return TokenShard(path);
 }
 

@@ -29,23 +29,29 @@ std::string identity(const Model& model, const MixerStack& stack, bool use_adapt
 /// Evaluates models, equal ones once.
 class Evaluator {
  public:
-  Evaluator(const RowSet& rows, int64_t rows_per_batch)
-      : rows_(rows), rows_per_batch_(rows_per_batch) {}
+  /// `known`, if given, is about the weights of `teacher`.
+  Evaluator(const RowSet& rows, int64_t rows_per_batch, const Model& teacher,
+            const KnownLosses* known)
+      : rows_(rows), rows_per_batch_(rows_per_batch), teacher_(teacher), known_(known) {}
 
   LossResult loss(const Model& model, const MixerStack& stack, bool use_adapters,
                   const std::string& title) {
     const std::string key = identity(model, stack, use_adapters);
-    const auto found = known_.find(key);
-    if (found != known_.end()) return found->second;
+    const auto found = evaluated_.find(key);
+    if (found != evaluated_.end()) return found->second;
+    const bool may_be_known = known_ != nullptr && &model == &teacher_ && !use_adapters;
     const LossResult result =
-        evaluate_loss(model, stack, rows_, rows_per_batch_, use_adapters, title);
-    return known_.emplace(key, result).first->second;
+        may_be_known ? known_->loss(model, stack, rows_, rows_per_batch_, title)
+                     : evaluate_loss(model, stack, rows_, rows_per_batch_, use_adapters, title);
+    return evaluated_.emplace(key, result).first->second;
   }
 
  private:
   const RowSet& rows_;
   int64_t rows_per_batch_;
-  std::map<std::string, LossResult> known_;
+  const Model& teacher_;
+  const KnownLosses* known_;
+  std::map<std::string, LossResult> evaluated_;
 };
 
 void check_same_shape(const ModelConfig& student, const ModelConfig& teacher) {
@@ -84,11 +90,11 @@ const ComparisonRow& Comparison::at(const std::string& name) const {
 }
 
 Comparison compare(const LoadedModel& student, const Model& teacher, const RowSet& rows,
-                   int64_t rows_per_batch, const MixerStack& converted) {
+                   int64_t rows_per_batch, const MixerStack& converted, const KnownLosses* known) {
   check_same_shape(student.model.config, teacher.config);
   const ModelConfig& config = teacher.config;
   const MixerStack own_windows = without_recurrence(student.stack);
-  Evaluator evaluator(rows, rows_per_batch);
+  Evaluator evaluator(rows, rows_per_batch, teacher, known);
   const auto baseline = [&](const std::string& name, const MixerStack& stack) {
     return ComparisonRow{name, evaluator.loss(teacher, stack, /*use_adapters=*/false, name)};
   };

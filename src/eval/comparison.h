@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "eval/known_losses.h"
 #include "eval/perplexity.h"
 #include "linearize/convert.h"
 
@@ -39,9 +40,11 @@ struct Comparison {
 /// say) are evaluated once. `teacher` may be the student's own Model where the student is the
 /// teacher with an adapter: the baselines run with adapters off.
 /// `converted` has the mixers before training; without it the student's own serve where they have
-/// no parameters, and else the line is left out.
+/// no parameters, and else the line is left out. `known`, if given, keeps the losses of the
+/// teacher's weights.
 Comparison compare(const LoadedModel& student, const Model& teacher, const RowSet& rows,
-                   int64_t rows_per_batch, const MixerStack& converted = {});
+                   int64_t rows_per_batch, const MixerStack& converted = {},
+                   const KnownLosses* known = nullptr);
 
 /// {"teacher": {"nats_per_token", "perplexity", "tokens", "recovered", "over_own_window"}, …}; a
 /// share that does not exist is null.

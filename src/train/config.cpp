@@ -270,7 +270,9 @@ RunConfig read_run_config(const std::filesystem::path& path,
   }
   config.calibration_rows =
       root.section("calibrate").integer("rows", config.calibration_rows, between(0, 1 << 16));
-  config.eval_rows = root.section("eval").integer("rows", config.eval_rows, at_least(1));
+  ConfigReader eval = root.section("eval");
+  config.eval_rows = eval.integer("rows", config.eval_rows, at_least(1));
+  config.known_losses = eval.text("known", std::string());
   ConfigReader output = root.section("export");
   config.export_to = output.text("to", std::string());
   config.export_dtype =

@@ -90,6 +90,7 @@ struct RunConfig {
   // calibrate.rows: training rows, the last of an epoch, that a teacher runs over before training.
   int64_t calibration_rows = 8;
   int64_t eval_rows = 512;
+  std::string known_losses;  // eval.known: a folder of losses that runs share; empty: none
   std::string export_to;  // a folder inside the run folder, or an absolute path; empty: no export
   std::string export_dtype;  // empty: the base's
   std::string run_folder;

@@ -1,57 +1,4 @@
-'use strict';
-const data = JSON.parse(document.getElementById('data').textContent);
 const run = data.run;
-const byId = (id) => document.getElementById(id);
-const css = (name) =>
-    getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-
-// --- numbers for people
-
-const isKnown = (value) => value !== null && value !== undefined;
-const fixed = (value, digits) => isKnown(value) ? value.toFixed(digits) : '–';
-const percent = (value) => isKnown(value) ? (100 * value).toFixed(1) + ' %' : '–';
-const twoDigits = (value) => String(Math.floor(value)).padStart(2, '0');
-function count(value) {
-  for (const [size, unit] of [[1e12, ' T'], [1e9, ' G'], [1e6, ' M'], [1e4, ' K']]) {
-    if (value >= size) return (value / (unit === ' K' ? 1e3 : size)).toPrecision(3) + unit;
-  }
-  return Math.round(value).toLocaleString('en');
-}
-function bytes(value) {
-  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
-  let unit = 0;
-  while (value >= 1024 && unit < units.length - 1) { value /= 1024; unit++; }
-  return value.toFixed(value < 10 && unit > 0 ? 1 : 0) + ' ' + units[unit];
-}
-function duration(seconds) {
-  if (seconds < 60) return seconds.toFixed(0) + ' s';
-  const minutes = Math.floor(seconds / 60);
-  if (minutes < 60) return `${minutes} min ${twoDigits(seconds % 60)} s`;
-  return `${Math.floor(minutes / 60)} h ${twoDigits(minutes % 60)} min`;
-}
-function length(tokens) {
-  if (tokens >= 1 << 20) return (tokens >> 20) + ' M';
-  return tokens >= 1024 ? (tokens >> 10) + ' K' : String(tokens);
-}
-
-// --- building the page; text only ever goes in through textContent
-
-function element(tag, text, className) {
-  const made = document.createElement(tag);
-  if (text !== undefined) made.textContent = text;
-  if (className) made.className = className;
-  return made;
-}
-function addRow(table, cells, tag, className) {
-  const row = element('tr', undefined, className);
-  for (const cell of cells) row.append(cell instanceof Node ? cell : element(tag, cell));
-  table.append(row);
-}
-function addTile(label, value) {
-  const tile = element('div', undefined, 'tile');
-  tile.append(element('div', value, 'value'), element('div', label, 'label'));
-  byId('tiles').append(tile);
-}
 
 const rowNames = {
   teacher: 'Teacher',
@@ -167,42 +114,10 @@ function showLayers() {
 
 // --- curves
 
-function drawChart(id, title, datasets, yAxis) {
-  const axis = (name) => ({
-    type: 'linear',
-    grid: {color: css('--line')},
-    ticks: {color: css('--muted'), maxTicksLimit: 8},
-    title: {display: Boolean(name), text: name, color: css('--muted')},
-  });
-  const scales = {x: axis('step'), y: {...axis(''), ...yAxis}};
-  new Chart(byId(id), {
-    type: 'line',
-    data: {datasets},
-    options: {
-      animation: false,
-      maintainAspectRatio: false,
-      parsing: false,
-      interaction: {mode: 'nearest', axis: 'x', intersect: false},
-      scales,
-      plugins: {
-        title: {
-          display: true, text: title, color: css('--text'), align: 'start',
-          font: {size: 14, weight: '600'},
-        },
-        legend: {
-          display: datasets.length > 1,
-          labels: {color: css('--muted'), boxWidth: 18, boxHeight: 2},
-        },
-        tooltip: {callbacks: {title: (items) => 'step ' + items[0].parsed.x}},
-      },
-    },
-  });
-}
+const stepTitle = {title: (items) => 'step ' + items[0].parsed.x};
+const overSteps = (id, title, datasets, y) =>
+    drawChart(id, title, datasets, {x: axis('step'), y: axis('', y), tooltip: stepTitle});
 
-const line = (label, points, color, more) => ({
-  label, data: points, borderColor: color, backgroundColor: color, borderWidth: 1.6, pointRadius: 0,
-  ...more,
-});
 const column = (name) => data.curves.train.map((point) => ({x: point.step, y: point[name]}));
 
 /// Running mean whose memory is a fiftieth of the run.
@@ -240,11 +155,11 @@ function showCurves() {
   }
   const levels = level('teacher', 'teacher', [6, 4]);
   levels.push(...level('window only', 'window_only', [2, 3]));
-  drawChart('loss', 'Loss, nats a token', sets.concat(levels), {});
+  overSteps('loss', 'Loss, nats a token', sets.concat(levels), {});
   const fromZero = {beginAtZero: true};
-  drawChart('lr', 'Learning rate', [line('lr', column('lr'), css('--good'))], fromZero);
+  overSteps('lr', 'Learning rate', [line('lr', column('lr'), css('--good'))], fromZero);
   const norm = line('norm', column('grad_norm'), css('--second'), {borderWidth: 1});
-  drawChart('grad-norm', 'Gradient norm', [norm], fromZero);
+  overSteps('grad-norm', 'Gradient norm', [norm], fromZero);
 }
 
 showHeader();

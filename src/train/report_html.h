@@ -9,7 +9,4 @@ namespace tigon {
 /// all data are inside; nothing is loaded from elsewhere.
 std::string report_html(const std::filesystem::path& run_folder);
 
-/// Text as it may stand in HTML.
-std::string escape_html(const std::string& text);
-
 }  // namespace tigon

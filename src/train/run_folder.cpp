@@ -1,12 +1,12 @@
 #include "train/run_folder.h"
 
 #include <fmt/ranges.h>
-#include <yaml-cpp/yaml.h>
 
 #include <array>
 #include <map>
 
 #include "io/atomic_file.h"
+#include "train/config_keys.h"
 #include "train/report_html.h"
 
 namespace tigon {
@@ -26,29 +26,19 @@ bool may_change(const std::string& key, bool is_cosine) {
   return false;
 }
 
-void flatten(const YAML::Node& node, const std::string& key,
-             std::map<std::string, std::string>& into) {
-  if (!node.IsMap()) {
-    into[key] = YAML::Dump(node);
-    return;
+/// Whether a folder holds nothing that a run has written.
+bool is_unused(const fs::path& folder) {
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    if (entry.path().filename() != kRunLog) return false;
   }
-  for (const auto& entry : node) {
-    const std::string name = entry.first.as<std::string>();
-    flatten(entry.second, key.empty() ? name : key + "." + name, into);
-  }
-}
-
-std::map<std::string, std::string> flatten(const std::string& yaml) {
-  std::map<std::string, std::string> keys;
-  flatten(YAML::Load(yaml), "", keys);
-  return keys;
+  return true;
 }
 
 }  // namespace
 
 std::vector<std::string> changes_that_forbid_resuming(const std::string& old_yaml,
                                                       const std::string& new_yaml) {
-  const auto before = flatten(old_yaml), after = flatten(new_yaml);
+  const auto before = flatten_config(old_yaml), after = flatten_config(new_yaml);
   std::map<std::string, std::pair<std::string, std::string>> both;
   for (const auto& [key, value] : before) both[key].first = value;
   for (const auto& [key, value] : after) both[key].second = value;
@@ -68,7 +58,7 @@ RunFolder::RunFolder(const RunConfig& config, bool resume)
   if (fs::exists(path_) && !fs::is_directory(path_)) {
     throw UsageError(fmt::format("run.folder: {} is not a folder", path_.string()));
   }
-  if (!fs::exists(path_) || fs::is_empty(path_)) return;
+  if (!fs::exists(path_) || is_unused(path_)) return;
   if (!resume) {
     throw UsageError(
         fmt::format("run.folder: {} is not empty; --resume continues it, another "

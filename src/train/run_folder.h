@@ -7,9 +7,13 @@
 
 namespace tigon {
 
+/// The output of a run that another program started (tigon sweep), in its run folder.
+inline constexpr const char* kRunLog = "train.log";
+
 class RunFolder {
  public:
-  /// Opens the folder of a run. A new run needs a folder that is absent or empty; `resume` accepts
+  /// Opens the folder of a run. A new run needs a folder that is absent or empty (train.log apart);
+  /// `resume` accepts
   /// one whose config.yaml says the same as `config`, except for keys that say nothing about the
   /// steps already done (eval, export, threads, run.folder, data.cache, train.checkpoint_every, and
   /// unless the schedule is a cosine train.steps and train.tokens). Otherwise UsageError. Nothing

@@ -61,12 +61,49 @@ Json state_bytes(const LoadedModel& loaded) {
   return lengths;
 }
 
-ComparisonRow plain_row(const std::string& name, const RunConfig& config, const RunParts& parts,
-                        bool use_adapters) {
+/// What one sequence keeps in the student, by one number: where it does not grow, that; else at
+/// 32 K tokens.
+Json state_size(const LoadedModel& loaded) {
+  const ModelConfig& model = loaded.model.config;
+  const at::ScalarType dtype = loaded.model.compute_dtype;
+  const auto bytes = [&](int64_t tokens) {
+    return state_bytes_per_sequence(loaded.stack, tokens, dtype);
+  };
+  constexpr int64_t kLong = 1 << 20, kUsual = 1 << 15;
+  const bool is_constant = bytes(kLong) == bytes(kLong / 2);
+  const int64_t tokens = is_constant ? kLong : kUsual;
+  const double per_head = static_cast<double>(bytes(tokens)) /
+                          static_cast<double>(model.num_layers * model.num_kv_heads);
+  return {{"is_constant", is_constant},
+          {"tokens", tokens},
+          {"bytes", bytes(tokens)},
+          {"bytes_per_layer_and_kv_head", per_head}};
+}
+
+std::optional<KnownLosses> known_losses(const RunConfig& config) {
+  if (config.known_losses.empty() || config.is_random()) return std::nullopt;
+  return KnownLosses(config.known_losses, checkpoint_fingerprint(config.model_path));
+}
+
+ComparisonRow base_row(const RunConfig& config, const RunParts& parts) {
+  const LoadedModel& loaded = parts.loaded;
+  const std::optional<KnownLosses> known = known_losses(config);
+  const int64_t rows_per_batch = config.train.batch_rows;
+  const std::string title = "evaluate base";
   ComparisonRow row;
-  row.name = name;
+  row.name = "base";
+  row.result =
+      known ? known->loss(loaded.model, loaded.stack, *parts.eval_rows, rows_per_batch, title)
+            : evaluate_loss(loaded.model, loaded.stack, *parts.eval_rows, rows_per_batch,
+                            /*use_adapters=*/false, title);
+  return row;
+}
+
+ComparisonRow trained_row(const RunConfig& config, const RunParts& parts) {
+  ComparisonRow row;
+  row.name = "trained";
   row.result = evaluate_loss(parts.loaded.model, parts.loaded.stack, *parts.eval_rows,
-                             config.train.batch_rows, use_adapters, "evaluate " + name);
+                             config.train.batch_rows, /*use_adapters=*/true, "evaluate trained");
   return row;
 }
 
@@ -83,6 +120,7 @@ Json describe_run(const RunConfig& config, const RunParts& parts) {
   run["model"] = {{"path", config.is_random() ? Json(nullptr) : Json(config.model_path)},
                   {"init", config.is_random() ? "random" : "pretrained"},
                   {"layers", loaded.model.config.num_layers},
+                  {"kv_heads", loaded.model.config.num_kv_heads},
                   {"dtype", dtype_name(to_dtype(loaded.model.compute_dtype))}};
   run["plan"] = plan_to_json(loaded.plan);
   run["mixers"] = parts.conversion.report.layers;
@@ -98,6 +136,7 @@ Json describe_run(const RunConfig& config, const RunParts& parts) {
                     {"tokens", config.total_steps() * config.tokens_per_step()}};
   run["state_bytes"] = state_bytes(loaded);
   if (parts.budget) run["state_budget"] = state_budget_to_json(*parts.budget);
+  run["state"] = state_size(loaded);
   return run;
 }
 
@@ -119,14 +158,13 @@ Comparison evaluate_results(const RunConfig& config, const RunParts& parts) {
   if (!parts.eval_rows) return {};
   const std::optional<Model> teacher = teacher_of(config, parts);
   if (teacher && !parts.loaded.plan.is_teacher()) {
+    const std::optional<KnownLosses> known = known_losses(config);
     return compare(parts.loaded, *teacher, *parts.eval_rows, config.train.batch_rows,
-                   parts.converted);
+                   parts.converted, known ? &*known : nullptr);
   }
   Comparison comparison;
-  if (config.train.trainable == "lora") {
-    comparison.rows.push_back(plain_row("base", config, parts, /*use_adapters=*/false));
-  }
-  comparison.rows.push_back(plain_row("trained", config, parts, /*use_adapters=*/true));
+  if (config.train.trainable == "lora") comparison.rows.push_back(base_row(config, parts));
+  comparison.rows.push_back(trained_row(config, parts));
   return comparison;
 }
 

@@ -9,6 +9,7 @@
 #include "train/run_folder.h"
 #include "train/run_json.h"
 #include "train/trainer.h"
+#include "train/weight_change.h"
 
 namespace tigon {
 namespace {
@@ -129,6 +130,7 @@ void run_to_end(const RunConfig& config, RunParts& parts, RunFolder& folder,
   load_result(config, parts, state, folder.path(), run);
   const Comparison comparison = evaluate_results(config, parts);
   run["results"] = comparison_to_json(comparison);
+  run["weight_change"] = weight_change(config, parts);
   if (stop_if_interrupted()) return;
   if (!config.export_to.empty()) {
     run["export"] = export_result(config, parts, folder, run["results"]).string();

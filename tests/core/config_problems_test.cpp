@@ -146,3 +146,15 @@ TEST_CASE("config: aliases cannot make a small file grow without bound") {
   check_refused<ConfigError>([&] { ConfigReader::from_text(yaml, "x.yaml"); },
                              "more than 100000 values");
 }
+
+TEST_CASE("config: problems of entries name the key and its line") {
+  check_one_problem(
+      "set:\n  a.b: 1\n",
+      [](ConfigReader& reader) {
+        reader.problem("set", reader.entries("set").at(0), "expected another value");
+      },
+      "line 2  set.a.b: expected another value");
+  check_one_problem(
+      "set: 3\n", [](ConfigReader& reader) { reader.entries("set"); },
+      "line 1  set: expected a section, found \"3\"");
+}

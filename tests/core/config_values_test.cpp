@@ -186,3 +186,18 @@ TEST_CASE("config: keys of a section that are data") {
   // Listing keys is not asking for their values.
   check_refused<ConfigError>([&] { reader.finish(); }, "sizes.last");
 }
+
+TEST_CASE("config: entries of a mapping with keys of the file's own") {
+  ConfigReader reader = ConfigReader::from_text(
+      "set: {a.b: [1, x], c: null, d: {e: 2e-3}, f: \"1\"}\nlist: [{k: v}]\n", "x.yaml");
+  const std::vector<YamlEntry> entries = reader.entries("set");
+  REQUIRE(entries.size() == 4);
+  CHECK(entries[0].key == "a.b");
+  CHECK(one_line_yaml(entries[0].value) == "[1, x]");
+  CHECK(one_line_yaml(entries[1].value) == "null");
+  CHECK(one_line_yaml(entries[2].value) == "{e: 2e-3}");
+  CHECK(one_line_yaml(entries[3].value) == "\"1\"");
+  CHECK(reader.items("list").at(0).entries("").at(0).key == "k");
+  CHECK(reader.entries("absent").empty());
+  CHECK_NOTHROW(reader.finish());  // none of these keys is unknown
+}

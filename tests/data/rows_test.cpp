@@ -250,3 +250,30 @@ TEST_CASE("row options are read from a config") {
   read_row_options(wrong);
   CHECK_THROWS_AS(wrong.finish(), tigon::ConfigError);
 }
+
+TEST_CASE("the key of rows names their tokens and their order") {
+  const TemporaryFolder folder;
+  const RowOptions options = {.seq_len = 8, .order = "file"};
+  const auto key = [&](const RowOptions& with) {
+    return make_rows(folder, many_documents(), with).key();
+  };
+  std::set<std::string> keys = {key(options)};
+  CHECK(key(options) == *keys.begin());
+  RowOptions seeded = options;
+  seeded.seed = 3;
+  CHECK(key(seeded) == key(options));  // it orders nothing here
+  for (RowOptions other :
+       std::vector<RowOptions>{{.seq_len = 4, .order = "file"},
+                               {.seq_len = 8, .bos = "none", .order = "file"},
+                               {.seq_len = 8, .borders = "documents", .order = "file"},
+                               {.seq_len = 8, .order = "rows"},
+                               {.seq_len = 8, .order = "rows", .seed = 3},
+                               {.seq_len = 8, .order = "documents"},
+                               {.seq_len = 8, .order = "documents", .seed = 3},
+                               {.seq_len = 8, .order = "file", .max_rows = 2}}) {
+    CHECK(keys.insert(key(other)).second);
+  }
+  const RowSet rows = make_rows(folder, many_documents(), options);
+  CHECK(keys.insert(rows.part(1, 2).key()).second);
+  CHECK(rows.part(0, rows.size()).key() == rows.key());
+}

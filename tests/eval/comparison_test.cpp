@@ -123,3 +123,43 @@ TEST_CASE("a merged student is judged over the teacher's own weights") {
   check_refused([&] { compare(student, random_model(other), rows, 2); },
                 "num_hidden_layers: expected 2, found 3");
 }
+
+TEST_CASE("losses of the teacher's weights are kept and read again") {
+  const TemporaryFolder folder;
+  const RowSet rows = tiny_rows(folder.path(), {.seq_len = 64, .order = "file", .max_rows = 2});
+  Model model = random_model(tiny_text_config());
+  add_random_adapters(model.weights);
+  const LoadedModel student = make_student(model, {.recipe = "liger-gla", .window_keys = 16});
+  const std::filesystem::path kept = folder / "known";
+  const KnownLosses known(kept, "these weights");
+  const Comparison first = compare(student, student.model, rows, 2, {}, &known);
+  const Comparison plain = compare(student, student.model, rows, 2);
+  CHECK(comparison_to_json(first) == comparison_to_json(plain));
+  // teacher, window_only, own_window, converted: none of what was trained.
+  std::vector<std::filesystem::path> files(std::filesystem::directory_iterator(kept), {});
+  REQUIRE(files.size() == 4);
+
+  // Marked, so that a reader can be told from one who measures.
+  for (const auto& file : files) {
+    Json loss = read_json_file(file);
+    loss["nats_per_token"] = 77.0;
+    write_json_file(file, loss);
+  }
+  const Comparison second = compare(student, student.model, rows, 1, {}, &known);
+  CHECK(loss_of(second, "teacher") == 77);
+  CHECK(loss_of(second, "converted") == 77);
+  CHECK(loss_of(second, "trained") == Approx(loss_of(first, "trained")));
+
+  const auto teacher_loss = [&](const KnownLosses& losses, const RowSet& other_rows) {
+    return losses.loss(student.model, make_teacher_stack(model.config), other_rows, 2, "teacher")
+        .nats_per_token;
+  };
+  // Other weights, other rows: other losses.
+  CHECK(teacher_loss(KnownLosses(kept, "others"), rows) == loss_of(first, "teacher"));
+  CHECK(teacher_loss(known, rows.part(0, 1)) != 77);
+  CHECK(teacher_loss(known, rows) == 77);
+  // A damaged file is made again.
+  for (const auto& file : files) write_file_atomically(file, "{");
+  CHECK(teacher_loss(known, rows) == loss_of(first, "teacher"));
+  CHECK(teacher_loss(known, rows) == loss_of(first, "teacher"));
+}

@@ -16,7 +16,7 @@ LEVELS = {
     "lora": 3, "linearize": 3,
     "export": 4, "eval": 4, "generate": 4,
     "train": 5, "serve": 5,
-    "bench": 6,
+    "bench": 6, "sweep": 6,
     "apps": 7,
 }
 # Folders of one level do not see each other, but for these.

@@ -2,9 +2,13 @@
 
 #include "io/atomic_file.h"
 #include "io/json_file.h"
+#include "support/browser.h"
 #include "support/catch.h"
+#include "support/shared_material.h"
 #include "support/temporary_folder.h"
+#include "train/html_page.h"
 #include "train/report_html.h"
+#include "train/tiny_run.h"
 
 using namespace tigon;
 using namespace tigon::testing;
@@ -44,7 +48,7 @@ TEST_CASE("the report is one file that loads nothing", "[report]") {
   }
   CHECK(page.find("Chart.js v") != std::string::npos);
   CHECK(page.find("</html>") != std::string::npos);
-  for (const char* placeholder : {"@TITLE@", "@STYLE@", "@CHART@", "@SCRIPT@"}) {
+  for (const char* placeholder : {"@TITLE@", "@STYLE@", "@CHART@", "@COMMON@", "@SCRIPT@"}) {
     CHECK(page.find(placeholder) == std::string::npos);
   }
 }
@@ -69,4 +73,24 @@ TEST_CASE("long curves are thinned by averaging", "[report]") {
   CHECK(curves.at("train").back().at("step") == 4000);
   CHECK(curves.at("train")[0].at("loss") == 2.0);
   CHECK(curves.at("validation").size() == 4);
+}
+
+TEST_CASE("the report of a run draws its curves and tables", "[report]") {
+  const auto chromium = find_chromium();
+  if (!chromium) return print_skip("needs Chromium, which is not installed");
+  const TinyRun run;
+  run_training(run.config(), false);
+  const RenderedPage page = render(*chromium, run.run_folder() / "report.html");
+  INFO(page.messages);
+  CHECK(page.messages.find("Uncaught") == std::string::npos);
+  for (const char* chart : {"loss", "lr", "grad-norm"}) {
+    INFO(chart);
+    // Chart.js gives a canvas its size when it draws.
+    const std::regex drawn(std::string("<canvas id=\"") + chart + "\"[^>]*display: block");
+    CHECK(std::regex_search(page.document, drawn));
+  }
+  for (const char* text : {"Trained, recurrence off", "Memory of one sequence", "12 of 12"}) {
+    INFO(text);
+    CHECK(page.document.find(text) != std::string::npos);
+  }
 }
