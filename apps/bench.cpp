@@ -15,6 +15,7 @@ constexpr const char* kFooter = R"(Examples:
   tigon bench ops liger_attention rope --shape 8x2048 --heads 32/8 --head-dim 128
   tigon bench ops --list
   tigon bench train --shape 1B --recipe liger-gla --record
+  tigon bench train --shape 1B --recipe tigon --teacher
   tigon bench train --shape 8B --rows 4 --memory smallest --json
 
 Inputs and weights are random. A floor is what the same run measured on the device: the rate of a
@@ -123,6 +124,8 @@ void add_train_bench(CLI::App& bench) {
   command->add_option("--lora-rank", options.lora_rank, "rank of the adapters on q, k and v")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
+  command->add_flag("--teacher", options.has_teacher,
+                    "half of the loss is that to a teacher, run forward in every step");
   command->add_option("--memory", options.memory, "what is kept for backward, as train.memory")
       ->capture_default_str()
       ->check(CLI::IsMember({"speed", "balanced", "smallest"}));

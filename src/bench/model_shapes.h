@@ -7,7 +7,8 @@
 
 namespace tigon {
 
-/// "1B" (Llama-3.2-1B), "3B" (Llama-3.2-3B), "8B" (Llama-3.1-8B), "25M" and "tiny".
+/// "1B" (Llama-3.2-1B), "3B" (Llama-3.2-3B), "8B" (Llama-3.1-8B), "llama-2-7B",
+/// "mistral-7B", "25M" and "tiny".
 const std::vector<std::string>& model_shape_names();
 /// Throws UsageError that lists the names if there is none of this name.
 ModelConfig model_shape(const std::string& name);

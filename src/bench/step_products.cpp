@@ -65,8 +65,10 @@ std::vector<Product> step_products(const ModelConfig& model, const StepShape& st
   const int64_t queries = model.num_heads * model.head_dim;
   const int64_t keys = model.num_kv_heads * model.head_dim;
   const int64_t L = model.num_layers;
-  const int64_t forward = step.kept == Kept::kLayerInputs ? 2 * L : L;
-  const int64_t mlp_forward = step.kept == Kept::kEverything ? L : 2 * L;
+  const int64_t of_teacher = step.has_teacher ? L : 0;
+  const int64_t adapter_forward = step.kept == Kept::kLayerInputs ? 2 * L : L;
+  const int64_t forward = adapter_forward + of_teacher;
+  const int64_t mlp_forward = (step.kept == Kept::kEverything ? L : 2 * L) + of_teacher;
   const int64_t weights = step.trains_all ? L : 0;
   // Nothing before the first layer is trained but the embedding.
   const int64_t projections_input = step.trains_all ? L : L - 1;
@@ -83,7 +85,7 @@ std::vector<Product> step_products(const ModelConfig& model, const StepShape& st
   }
   if (!step.trains_all) {
     const int64_t R = step.lora_rank;
-    const Uses a = {forward, projections_input, L}, b = {forward, L, L};
+    const Uses a = {adapter_forward, projections_input, L}, b = {adapter_forward, L, L};
     if (step.is_packed) {
       list.add("A of q, k, v", N, M, 3 * R, a);
       list.add("B of q, k, v", N, 3 * R, queries + 2 * keys, b);
@@ -96,8 +98,9 @@ std::vector<Product> step_products(const ModelConfig& model, const StepShape& st
   list.add("o", N, queries, M, output);
   list.add("down", N, F, M, mlp);
   const int64_t V = model.vocab_size, C = step.logits_tokens, chunks = N / C, rest = N % C;
-  list.add("logits", C, M, V, {chunks, chunks, step.trains_all ? chunks : 0});
-  if (rest > 0) list.add("logits, last chunk", rest, M, V, {1, 1, step.trains_all ? 1 : 0});
+  const Uses head = {step.has_teacher ? 2 : 1, 1, step.trains_all ? 1 : 0};
+  list.add("logits", C, M, V, chunks * head);
+  if (rest > 0) list.add("logits, last chunk", rest, M, V, head);
   return std::move(list.products);
 }
 

@@ -32,6 +32,7 @@ struct StepShape {
   int64_t lora_rank = 0;          // of those adapters
   bool is_packed = true;          // frozen q, k, v and gate, up are one product each
   Kept kept = Kept::kEverything;  // what is not kept runs forward a second time
+  bool has_teacher = false;       // a forward pass without adapters for its part of the loss
   int64_t logits_tokens = 0;      // of a chunk of the loss
 };
 

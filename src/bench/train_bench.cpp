@@ -34,6 +34,7 @@ RunConfig run_config(const TrainBenchOptions& options) {
   config.train.batch_rows = options.rows;
   config.train.steps = kWarmUpSteps + options.steps;
   config.train.kept = kept_for_memory(options.memory);
+  if (options.has_teacher) config.train.loss = {.cross_entropy = 0.5, .teacher = 0.5};
   config.train.seed = kSeed;
   config.train_rows.seq_len = options.seq_len;
   return config;
@@ -46,6 +47,7 @@ RunParts make_parts(const TrainBenchOptions& options, const RunConfig& config) {
       random_model_on_device(model_shape(options.shape), trains_all ? at::kFloat : options.dtype,
                              options.dtype, options.device);
   RunParts parts = convert_for_training(config, std::move(loaded));
+  if (options.has_teacher) set_teacher(parts, parts.loaded.model);
   parts.train_rows.emplace(random_rows(config.train.steps * options.rows, options.seq_len,
                                        parts.loaded.model.config.vocab_size, kSeed));
   return parts;
@@ -93,16 +95,19 @@ StepShape step_shape(const TrainBenchOptions& options, int64_t vocabulary) {
           .lora_rank = options.lora_rank,
           .is_packed = is_gpu,
           .kept = kept_for_memory(options.memory),
+          .has_teacher = options.has_teacher,
           .logits_tokens = cross_entropy_chunk_tokens(
-              tokens, vocabulary, bytes_per_logit, is_gpu ? kKernelLogitBytes : kPlainLogitBytes)};
+              tokens, vocabulary, (options.has_teacher ? 2 : 1) * bytes_per_logit,
+              is_gpu ? kKernelLogitBytes : kPlainLogitBytes)};
 }
 
 std::string setting_text(const TrainBenchOptions& options) {
   const std::string trained = options.trainable == "lora"
                                   ? fmt::format("LoRA of rank {}", options.lora_rank)
                                   : "all parameters";
+  const std::string recipe = options.recipe + (options.has_teacher ? " with a teacher" : "");
   return fmt::format("{} shape, {}, {}, {} rows of {} tokens, {}, memory: {}", options.shape,
-                     options.recipe, trained, options.rows, options.seq_len,
+                     recipe, trained, options.rows, options.seq_len,
                      dtype_name(to_dtype(options.dtype)), options.memory);
 }
 
@@ -119,6 +124,9 @@ struct Derived {
 }  // namespace
 
 TrainBenchResult bench_train(const TrainBenchOptions& options) {
+  if (options.has_teacher && options.trainable == "all") {
+    throw UsageError("a teacher shares the frozen weights: expected trainable lora, found all");
+  }
   at::manual_seed(kSeed);
   TrainBenchResult result;
   if (!options.device.is_cpu()) {
@@ -165,6 +173,7 @@ BenchReport report_train(const TrainBenchOptions& options, const TrainBenchResul
             fmt::format("{:.4f}, {:.4f}", result.first_loss, result.last_loss)}});
   report.json = {{"shape", options.shape},
                  {"recipe", options.recipe},
+                 {"teacher", options.has_teacher},
                  {"rows", options.rows},
                  {"seq_len", options.seq_len},
                  {"steps", options.steps},

@@ -17,6 +17,7 @@ struct TrainBenchOptions {
   int64_t steps = 10;                // timed
   std::string trainable = "lora";    // lora | all
   int64_t lora_rank = 8;
+  bool has_teacher = false;      // half of the loss is that to a teacher's predictions
   std::string memory = "speed";  // speed | balanced | smallest, as train.memory
   at::Device device = at::kCPU;
   at::ScalarType dtype = at::kFloat;

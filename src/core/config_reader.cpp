@@ -226,6 +226,14 @@ ConfigReader ConfigReader::section(std::string_view key) {
   return {document_, std::move(path)};
 }
 
+std::vector<std::string> ConfigReader::keys() const {
+  std::vector<std::string> names;
+  const YamlNode* const node = document_->find(path_);
+  if (node == nullptr) return names;
+  for (const YamlEntry& entry : node->entries) names.push_back(entry.key);
+  return names;
+}
+
 std::vector<ConfigReader> ConfigReader::items(std::string_view key) {
   const std::string path = join_path(path_, key);
   const YamlNode* const node = document_->ask(path);

@@ -72,6 +72,10 @@ class ConfigReader {
   std::vector<int64_t> integers(std::string_view key, const std::vector<int64_t>& fallback,
                                 Range range = {});
 
+  /// The keys of this mapping, for sections whose keys are data (`layer_windows: {7: 256}`);
+  /// reading their values counts as asking.
+  std::vector<std::string> keys() const;
+
   /// One reader for each entry of the list under a key; for a value that is no list, a reader of
   /// that value alone; none if the key is absent. An entry that is a plain value is read with the
   /// key "" (`entry.is_scalar("")`, `entry.text("")`). Problems name it `key[0]`.

@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "core/table.h"
+#include "linearize/mixer_parameters.h"
 
 namespace tigon {
 namespace {
@@ -18,7 +19,10 @@ std::string identity(const Model& model, const MixerStack& stack, bool use_adapt
   });
   std::string text =
       fmt::format("{} {}", fmt::ptr(&model), use_adapters && has_adapters ? "adapted" : "plain");
-  for (const auto& mixer : stack) text += "\n" + mixer->describe();
+  for (const auto& mixer : stack) {
+    text += fmt::format("\n{}", mixer->describe());
+    if (!mixer->parameters().empty()) text += fmt::format(" {}", fmt::ptr(mixer.get()));
+  }
   return text;
 }
 
@@ -80,7 +84,7 @@ const ComparisonRow& Comparison::at(const std::string& name) const {
 }
 
 Comparison compare(const LoadedModel& student, const Model& teacher, const RowSet& rows,
-                   int64_t rows_per_batch) {
+                   int64_t rows_per_batch, const MixerStack& converted) {
   check_same_shape(student.model.config, teacher.config);
   const ModelConfig& config = teacher.config;
   const MixerStack own_windows = without_recurrence(student.stack);
@@ -94,10 +98,14 @@ Comparison compare(const LoadedModel& student, const Model& teacher, const RowSe
   Comparison comparison;
   comparison.rows = {baseline("teacher", make_teacher_stack(config)),
                      baseline("window_only", window_only_stack(config, kBaselineWindowKeys)),
-                     baseline("own_window", own_windows),
-                     baseline("converted", student.stack),
-                     of_student("trained", student.stack),
-                     of_student("branch_off", own_windows)};
+                     baseline("own_window", own_windows)};
+  if (!converted.empty()) {
+    comparison.rows.push_back(baseline("converted", converted));
+  } else if (mixer_parameters(student.stack).empty()) {
+    comparison.rows.push_back(baseline("converted", student.stack));
+  }
+  comparison.rows.push_back(of_student("trained", student.stack));
+  comparison.rows.push_back(of_student("branch_off", own_windows));
   const double teacher_loss = comparison.at("teacher").result.nats_per_token;
   const double window_loss = comparison.at("window_only").result.nats_per_token;
   const double own_window_loss = comparison.at("own_window").result.nats_per_token;

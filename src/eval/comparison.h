@@ -16,7 +16,7 @@ inline constexpr int64_t kBaselineWindowKeys = 64;
 ///   teacher      the teacher as it is
 ///   window_only  the teacher's weights, a window of 64 keys in every layer, untrained
 ///   own_window   the teacher's weights, the student's own windows without recurrence, untrained
-///   converted    the teacher's weights, the student's mixers, untrained
+///   converted    the teacher's weights, the student's mixers as they were before training
 ///   trained      the student as it stands, adapters on
 ///   branch_off   the student with its recurrence switched off
 struct ComparisonRow {
@@ -24,8 +24,8 @@ struct ComparisonRow {
   LossResult result;
   // Shares of the way from a baseline's loss to the teacher's; none where the baseline is not worse
   // than the teacher.
-  std::optional<double> recovered;        // from window_only
-  std::optional<double> over_own_window;  // from own_window
+  std::optional<double> recovered = std::nullopt;        // from window_only
+  std::optional<double> over_own_window = std::nullopt;  // from own_window
 };
 
 struct Comparison {
@@ -38,8 +38,10 @@ struct Comparison {
 /// Evaluates all six; those that are the same model (a window student's own_window and converted,
 /// say) are evaluated once. `teacher` may be the student's own Model where the student is the
 /// teacher with an adapter: the baselines run with adapters off.
+/// `converted` has the mixers before training; without it the student's own serve where they have
+/// no parameters, and else the line is left out.
 Comparison compare(const LoadedModel& student, const Model& teacher, const RowSet& rows,
-                   int64_t rows_per_batch);
+                   int64_t rows_per_batch, const MixerStack& converted = {});
 
 /// {"teacher": {"nats_per_token", "perplexity", "tokens", "recovered", "over_own_window"}, …}; a
 /// share that does not exist is null.

@@ -48,7 +48,7 @@ ConversionReport make_report(const Plan& plan, const MixerStack& stack, const Mo
 }
 
 Conversion convert(const Plan& plan, const Model& model, const Checkpoint* checkpoint) {
-  MixerStack stack = build_stack(plan, model.config);
+  MixerStack stack = build_stack(plan, model.config, model.device);
   ConversionReport report = make_report(plan, stack, model, checkpoint);
   return {std::move(stack), std::move(report)};
 }

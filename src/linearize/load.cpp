@@ -41,9 +41,10 @@ Plan plan_with_adapter(const Plan& plan, const fs::path& folder, const fs::path&
 }
 
 /// build_stack for a plan that came with a folder: one that does not fit is a fault of the data.
-MixerStack folder_stack(const Plan& plan, const ModelConfig& config, const fs::path& source) {
+MixerStack folder_stack(const Plan& plan, const ModelConfig& config, at::Device device,
+                        const fs::path& source) {
   try {
-    return build_stack(plan, config);
+    return build_stack(plan, config, device);
   } catch (const UsageError& error) {
     fail("{}: {}", source.string(), error.what());
   }
@@ -100,7 +101,7 @@ at::Tensor streamed_logits(const fs::path& folder, at::ScalarType dtype, const B
   model.device = batch.tokens.device();
   model.compute_dtype = dtype;
   const MixerStack stack =
-      folder_stack(read_folder_plan(model.config, folder), model.config, folder);
+      folder_stack(read_folder_plan(model.config, folder), model.config, model.device, folder);
   model.weights = load_weights_around_layers(checkpoint, model.config, dtype, model.device);
   model.rotary = make_rotary(model.config.rope, model.config.head_dim, model.device);
   load_new_parameters(stack, folder, {});
@@ -117,7 +118,7 @@ LoadedModel load_any_model(const fs::path& folder, at::ScalarType dtype, at::Dev
   const ModelConfig config = read_model_config(folder);
   Plan plan = read_folder_plan(config, folder);
   if (!adapter.empty()) plan = plan_with_adapter(plan, folder, adapter);
-  MixerStack stack = folder_stack(plan, config, adapter.empty() ? folder : adapter);
+  MixerStack stack = folder_stack(plan, config, device, adapter.empty() ? folder : adapter);
   LoadedModel loaded{.model = load_model(folder, dtype, device),
                      .plan = std::move(plan),
                      .stack = std::move(stack),

@@ -2,19 +2,23 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <filesystem>
 #include <string_view>
 
 #include "embedded/recipes.h"
+#include "linearize/recipes.h"
 
 namespace tigon {
 namespace {
 
 // Named in the plan of the project, not built yet.
-constexpr std::array<std::string_view, 6> kLaterRecipes = {"liger-hgrn2", "liger-gsa",    "supra",
-                                                           "lolcats",     "window-sinks", "tigon"};
-constexpr std::array<std::string_view, 6> kPlanKeys = {
-    "window_keys", "gate_source", "gate_pool", "gate_normalizer", "mix", "hybrid"};
+constexpr std::array<std::string_view, 5> kLaterRecipes = {"liger-hgrn2", "liger-gsa", "supra",
+                                                           "lolcats", "window-sinks"};
+// A function, so that plans may be read while other files' globals are made.
+Range window_keys_range() {
+  return between(1, 1 << 20);
+}
 
 std::string recipe_file(const std::string& recipe) {
   return recipe + ".yaml";
@@ -58,18 +62,28 @@ void read_hybrid(ConfigReader reader, Plan& plan) {
   }
 }
 
-/// The keys that a recipe uses, all of them required.
-Plan read_keys(ConfigReader& reader, const std::string& recipe) {
-  Plan plan;
-  plan.recipe = recipe;
-  if (recipe == "none") return plan;
-  plan.window_keys = reader.integer("window_keys", between(1, 1 << 20));
-  if (recipe == "liger-gla") {
-    plan.gate_source = reader.choice("gate_source", {"k"});
-    plan.gate_pool = reader.choice("gate_pool", {"none"});
-    plan.gate_normalizer = reader.number("gate_normalizer", above(0));
-    plan.mix = reader.number("mix", between(0, 1));
+/// `layer_windows: {7: 256}`
+void read_layer_windows(ConfigReader reader, Plan& plan) {
+  for (const std::string& key : reader.keys()) {
+    const int64_t keys = reader.integer(key, window_keys_range());
+    int64_t layer = 0;
+    const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), layer);
+    if (error != std::errc() || end != key.data() + key.size() || layer < 0) {
+      reader.problem(key, "expected the number of a layer, counted from 0");
+    } else if (!plan.layer_windows.emplace(layer, keys).second) {
+      reader.problem(key, fmt::format("layer {} is listed twice", layer));
+    }
   }
+}
+
+/// The keys that a recipe uses, all of them required.
+Plan read_keys(ConfigReader& reader, const std::string& name) {
+  Plan plan;
+  plan.recipe = name;
+  if (plan.is_teacher()) return plan;
+  plan.window_keys = reader.integer("window_keys", window_keys_range());
+  plan.settings = find_recipe(name).read_settings(reader);
+  read_layer_windows(reader.section("layer_windows"), plan);
   read_hybrid(reader.section("hybrid"), plan);
   return plan;
 }
@@ -78,14 +92,10 @@ Plan read_keys(ConfigReader& reader, const std::string& recipe) {
 /// keys then count as known: one mistake gives one problem.
 void refuse(ConfigReader& reader, const std::string& recipe) {
   if (!recipe.empty()) reader.problem("recipe", refusal(recipe));
-  for (const std::string_view key : kPlanKeys) {
-    if (key != "hybrid") {
-      reader.has(key);
-      continue;
-    }
-    ConfigReader hybrid = reader.section(key);
-    hybrid.has("every");
-    hybrid.has("layers");
+  for (const std::string& key : reader.keys()) {
+    if (!reader.has(key) || reader.is_scalar(key)) continue;
+    const ConfigReader section = reader.section(key);
+    for (const std::string& inner : section.keys()) section.has(inner);
   }
 }
 
@@ -113,6 +123,23 @@ std::vector<bool> softmax_flags(const Plan& plan, int64_t num_layers) {
         "hybrid.layers: every layer would keep softmax attention; recipe none says so");
   }
   return is_softmax;
+}
+
+/// window_keys of every layer; of no meaning where a layer keeps softmax attention.
+std::vector<int64_t> windows_of_layers(const Plan& plan, const std::vector<bool>& is_softmax) {
+  std::vector<int64_t> windows(is_softmax.size(), plan.window_keys);
+  for (const auto& [layer, keys] : plan.layer_windows) {
+    if (layer >= static_cast<int64_t>(windows.size())) {
+      throw UsageError(
+          fmt::format("layer_windows: expected layers below {}, found {}", windows.size(), layer));
+    }
+    if (is_softmax[layer]) {
+      throw UsageError(fmt::format(
+          "layer_windows: layer {} keeps softmax attention (hybrid) and has no window", layer));
+    }
+    windows[layer] = keys;
+  }
+  return windows;
 }
 
 }  // namespace
@@ -147,11 +174,10 @@ Json plan_to_json(const Plan& plan) {
   json["recipe"] = plan.recipe;
   if (plan.is_teacher()) return json;
   json["window_keys"] = plan.window_keys;
-  if (plan.recipe == "liger-gla") {
-    json["gate_source"] = plan.gate_source;
-    json["gate_pool"] = plan.gate_pool;
-    json["gate_normalizer"] = plan.gate_normalizer;
-    json["mix"] = plan.mix;
+  json.update(plan.settings);
+  json["layer_windows"] = Json::object();
+  for (const auto& [layer, keys] : plan.layer_windows) {
+    json["layer_windows"][std::to_string(layer)] = keys;
   }
   json["hybrid"] = {{"every", plan.hybrid_every}, {"layers", plan.softmax_layers}};
   return json;
@@ -180,19 +206,17 @@ Plan plan_from_json(const Json& json, const std::string& source_name) {
   }
 }
 
-MixerStack build_stack(const Plan& plan, const ModelConfig& config) {
+MixerStack build_stack(const Plan& plan, const ModelConfig& config, at::Device device) {
   MixerStack stack = make_teacher_stack(config);
   if (plan.is_teacher()) return stack;
-  const HeadShape shape = head_shape(config);
   const std::vector<bool> is_softmax = softmax_flags(plan, config.num_layers);
-  const std::shared_ptr<const Mixer> mixer =
-      plan.recipe == "window"
-          ? make_window_mixer(shape, {.window_keys = plan.window_keys})
-          : make_liger_gla_mixer(shape, {.window_keys = plan.window_keys,
-                                         .gate_normalizer = plan.gate_normalizer,
-                                         .mix = plan.mix});
+  const std::vector<int64_t> windows = windows_of_layers(plan, is_softmax);
+  const Recipe& recipe = find_recipe(plan.recipe);
+  const MixerSizes sizes{head_shape(config), config.hidden_size, device};
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
-    if (!is_softmax[layer]) stack[layer] = mixer;
+    if (!is_softmax[layer]) {
+      stack[layer] = recipe.make_mixer(sizes, windows[layer], plan.settings);
+    }
   }
   return stack;
 }

@@ -1,5 +1,6 @@
 // A recipe as data: which mixer each layer gets, with every number spelled out.
 #pragma once
+#include <map>
 #include <string>
 #include <vector>
 
@@ -10,14 +11,12 @@
 namespace tigon {
 
 struct Plan {
-  std::string recipe = "none";  // none | window | liger-gla (others come later, refused by name)
+  std::string recipe = "none";  // a file of configs/recipes
   int64_t window_keys = 64;
-  double gate_normalizer = 16;
-  double mix = 0.5;
-  std::string gate_source = "k";   // k: before RoPE
-  std::string gate_pool = "none";  // the paper's pooling is the identity here
-  int64_t hybrid_every = 0;        // hybrid.every: 8 = seven linearized layers, then one softmax;
-                                   // 0: all layers linearized
+  std::map<int64_t, int64_t> layer_windows = {};  // window_keys of single layers, by number
+  Json settings = Json::object();                 // the recipe's own keys (linearize/recipes.h)
+  int64_t hybrid_every = 0;  // hybrid.every: 8 = seven linearized layers, then one softmax;
+                             // 0: all layers linearized
   std::vector<int64_t> softmax_layers = {};  // hybrid.layers: or these layers by number, ascending
 
   bool is_teacher() const { return recipe == "none"; }
@@ -35,9 +34,10 @@ Json plan_to_json(const Plan& plan);
 /// `source_name`.
 Plan plan_from_json(const Json& json, const std::string& source_name);
 
-/// The stack a plan describes; layers that stay softmax get the teacher's mixer. Throws UsageError
-/// if the plan does not fit the model.
-MixerStack build_stack(const Plan& plan, const ModelConfig& config);
+/// The stack a plan describes; layers that stay softmax get the teacher's mixer. The parameters of
+/// mixers that have some are made on `device`. Throws UsageError if the plan does not fit the
+/// model.
+MixerStack build_stack(const Plan& plan, const ModelConfig& config, at::Device device = at::kCPU);
 /// The window-only baseline of `recovered`: this many keys in every layer.
 MixerStack window_only_stack(const ModelConfig& config, int64_t window_keys);
 /// The stack with every recurrence switched off; layers without one stay as they are.

@@ -11,6 +11,18 @@
 namespace tigon {
 namespace {
 
+/// Throws Error naming the position of a token id outside the vocabulary; ids are looked at on the
+/// host.
+void check_token_ids(const Batch& batch, int64_t vocab_size) {
+  const at::Tensor ids = batch.host_tokens.defined() ? batch.host_tokens : batch.tokens.cpu();
+  if (ids.numel() == 0) return;
+  const auto [lowest, highest] = ids.aminmax();
+  if (lowest.item<int64_t>() >= 0 && highest.item<int64_t>() < vocab_size) return;
+  const int64_t position = at::logical_or(ids < 0, ids >= vocab_size).nonzero()[0].item<int64_t>();
+  fail("token {} of the batch: expected an id from 0 to {} (vocabulary of {}), found {}", position,
+       vocab_size - 1, vocab_size, ids[position].item<int64_t>());
+}
+
 void check_fits(const Model& model, const MixerStack& stack, const Batch& batch,
                 const ForwardOptions& options) {
   TORCH_INTERNAL_ASSERT(stack.size() == model.weights.layers.size(), "a stack of ", stack.size(),
@@ -33,16 +45,6 @@ Rotary rotary_of(const Model& model, const Batch& batch) {
 }
 
 }  // namespace
-
-void check_token_ids(const Batch& batch, int64_t vocab_size) {
-  const at::Tensor ids = batch.host_tokens.defined() ? batch.host_tokens : batch.tokens.cpu();
-  if (ids.numel() == 0) return;
-  const auto [lowest, highest] = ids.aminmax();
-  if (lowest.item<int64_t>() >= 0 && highest.item<int64_t>() < vocab_size) return;
-  const int64_t position = at::logical_or(ids < 0, ids >= vocab_size).nonzero()[0].item<int64_t>();
-  fail("token {} of the batch: expected an id from 0 to {} (vocabulary of {}), found {}", position,
-       vocab_size - 1, vocab_size, ids[position].item<int64_t>());
-}
 
 at::Tensor forward_hidden(const Model& model, const MixerStack& stack, const Batch& batch,
                           const ForwardOptions& options) {

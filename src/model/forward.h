@@ -39,10 +39,6 @@ struct ForwardOptions {
   std::function<LayerWeights(int64_t layer)> load_layer = {};
 };
 
-/// Throws Error naming the position of a token id outside the vocabulary; ids are looked at on the
-/// host.
-void check_token_ids(const Batch& batch, int64_t vocab_size);
-
 /// The hidden states after the final norm, [N, M] in compute_dtype. Token ids are
 /// checked. With a state, the batch must have been made for it, and the state moves on.
 at::Tensor forward_hidden(const Model& model, const MixerStack& stack, const Batch& batch,

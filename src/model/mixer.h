@@ -44,6 +44,10 @@ class Mixer {
   virtual at::Tensor forward(const MixerInput& input, MixerState* state) const = 0;
   virtual std::unique_ptr<MixerState> make_state(int64_t slots, at::ScalarType dtype,
                                                  at::Device device) const = 0;
+  /// Sets those of its parameters that are read from a teacher rather than trained from scratch:
+  /// `input` is what the teacher's own attention gets in this mixer's place. Writes into the
+  /// tensors of parameters(). Most mixers have nothing to set.
+  virtual void calibrate(const MixerInput& input) const {}
   /// "softmax", "window", "liger-gla", "tigon".
   virtual std::string kind() const = 0;
   /// One line for people, e.g. "window of 64 keys + gated recurrence (gate/16, mix 0.5)".
@@ -103,7 +107,8 @@ struct TigonMixerOptions {
 ///   w_importance [M, Hkv]           log-importance = 16/√M · x w_importance of the attention input
 ///                                   x, 0
 ///   w_mix [M, H], b_mix [H]         log weight of the recurrence, b_mix + 16/√M · x w_mix, 0
-/// Without the recurrence it is the plain window mixer.
+/// calibrate() sets b_k and b_mix (model/tigon_calibration.h). Without the recurrence it is the
+/// plain window mixer.
 std::shared_ptr<const Mixer> make_tigon_mixer(const HeadShape& shape, int64_t hidden_size,
                                               const TigonMixerOptions& options, at::Device device);
 

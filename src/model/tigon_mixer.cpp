@@ -6,6 +6,7 @@
 #include "core/error.h"
 #include "model/key_value_ring.h"
 #include "model/recurrent_matrices.h"
+#include "model/tigon_calibration.h"
 #include "ops/joint_attention/joint_attention.h"
 
 namespace tigon {
@@ -74,10 +75,13 @@ class TigonMixer : public Mixer {
   }
 
   at::Tensor forward(const MixerInput& input, MixerState* base_state) const override {
-    const at::Tensor hidden = input.hidden.to(at::kFloat);
-    const at::Tensor log_importance = hidden.matmul(w_importance_ * logit_scale_);  // [N, Hkv]
+    // One product, in the dtype of the model.
+    const at::Tensor weights = at::cat({w_importance_, w_mix_}, 1) * logit_scale_;
+    const at::Tensor logits =
+        input.hidden.matmul(weights.to(input.hidden.scalar_type())).to(at::kFloat);
+    const at::Tensor log_importance = logits.narrow(1, 0, shape_.num_kv_heads);  // [N, Hkv]
     const at::Tensor log_mix =
-        at::addmm(b_mix_, hidden, w_mix_, /*beta=*/1, logit_scale_);  // [N, H]
+        logits.narrow(1, shape_.num_kv_heads, shape_.num_heads) + b_mix_;  // [N, H]
     KeyValueRing::Seen seen{input.k, input.v, input.batch.positions, input.batch.segments};
     if (base_state == nullptr) return run(input, seen, log_importance, log_mix, {}).out;
     auto& state = static_cast<TigonState&>(*base_state);
@@ -92,6 +96,13 @@ class TigonMixer : public Mixer {
   std::unique_ptr<MixerState> make_state(int64_t slots, at::ScalarType dtype,
                                          at::Device device) const override {
     return std::make_unique<TigonState>(shape_, options_.window_keys, slots, dtype, device);
+  }
+
+  void calibrate(const MixerInput& input) const override {
+    const at::NoGradGuard no_grad;
+    const TigonCalibration found = calibrate_tigon(input, maps_, options_.window_keys);
+    at::Tensor(maps_.b_k).copy_(found.b_k);
+    at::Tensor(b_mix_).copy_(found.b_mix);
   }
 
   std::string kind() const override { return "tigon"; }

@@ -101,6 +101,26 @@ OptimizerOptions read_optimizer(ConfigReader reader) {
   options.eps = reader.number("eps", options.eps, above(0));
   options.weight_decay = reader.number("weight_decay", options.weight_decay, at_least(0));
   options.clip_norm = reader.number("clip_norm", options.clip_norm, at_least(0));
+  options.new_lr = options.lr;
+  options.new_weight_decay = options.weight_decay;
+  if (reader.has("new")) {
+    ConfigReader added = reader.section("new");
+    options.new_lr = added.number("lr", options.lr, above(0));
+    options.new_weight_decay = added.number("weight_decay", options.weight_decay, at_least(0));
+  }
+  return options;
+}
+
+LossOptions read_loss(ConfigReader reader, const RunConfig& config) {
+  LossOptions options;
+  options.cross_entropy = reader.number("cross_entropy", options.cross_entropy, at_least(0));
+  options.teacher = reader.number("teacher", options.teacher, at_least(0));
+  if (options.cross_entropy + options.teacher == 0) {
+    reader.problem("cross_entropy", "expected a weight above 0 for some part of the loss");
+  }
+  if (options.teacher > 0 && config.is_random()) {
+    reader.problem("teacher", "expected 0 for a randomly initialised model, which has no teacher");
+  }
   return options;
 }
 
@@ -152,6 +172,7 @@ void read_train(ConfigReader reader, RunConfig& config) {
   } else {
     train.accumulate = reader.integer("accumulate", train.accumulate, between(1, 1 << 20));
   }
+  train.loss = read_loss(reader.section("loss"), config);
   train.optimizer = read_optimizer(reader.section("optimizer"));
   train.schedule = read_schedule(reader.section("schedule"));
   train.validate_every = reader.integer("validate_every", train.validate_every, at_least(0));
@@ -224,6 +245,8 @@ RunConfig read_run_config(const std::filesystem::path& path,
     ConfigReader lora = root.section("lora");
     read_lora_options(lora);
   }
+  config.calibration_rows =
+      root.section("calibrate").integer("rows", config.calibration_rows, between(0, 1 << 16));
   config.eval_rows = root.section("eval").integer("rows", config.eval_rows, at_least(1));
   ConfigReader output = root.section("export");
   config.export_to = output.text("to", std::string());

@@ -21,7 +21,16 @@ struct OptimizerOptions {
   double beta1 = 0.9, beta2 = 0.999;
   double eps = 1e-8;
   double weight_decay = 0.01;
+  // Of the parameters that a recipe adds; `new:` in the file, without it as for the others.
+  double new_lr = 1e-3, new_weight_decay = 0.01;
   double clip_norm = 1.0;  // over all gradients; 0: no clipping
+};
+
+/// train.loss: the weights of its parts. `teacher` is the cross-entropy to the predictions of the
+/// teacher, the same frozen weights with their own mixers.
+struct LossOptions {
+  double cross_entropy = 1;
+  double teacher = 0;
 };
 
 /// train.schedule; train/schedule.h has the formulas.
@@ -46,6 +55,7 @@ struct TrainOptions {
   double epochs = 0;               // of the training rows, rounded up to whole steps
   int64_t batch_rows = 8;          // rows a micro-batch
   int64_t accumulate = 1;          // micro-batches a step; 0: auto (train/micro_batch.h)
+  LossOptions loss;
   OptimizerOptions optimizer;
   ScheduleOptions schedule;
   int64_t validate_every = 0;  // steps; 0: only at the end
@@ -67,6 +77,8 @@ struct RunConfig {
   std::string cache_folder;        // of tokenized text; empty: default_cache_folder()
   RowOptions train_rows, validation_rows;
   TrainOptions train;
+  // calibrate.rows: training rows, the last of an epoch, that a teacher runs over before training.
+  int64_t calibration_rows = 8;
   int64_t eval_rows = 512;
   std::string export_to;  // a folder inside the run folder, or an absolute path; empty: no export
   std::string export_dtype;  // empty: the base's

@@ -57,13 +57,14 @@ MetricsFile::~MetricsFile() {
 }
 
 void MetricsFile::write(const StepMetrics& metrics) {
-  append({{"step", metrics.step},
-          {"tokens", metrics.tokens},
-          {"loss", shortest(metrics.loss)},
-          {"lr", metrics.lr},
-          {"grad_norm", shortest(metrics.grad_norm)},
-          {"tokens_per_s", std::round(metrics.tokens_per_s * 10) / 10},
-          {"memory", metrics.memory}});
+  Json line = {
+      {"step", metrics.step}, {"tokens", metrics.tokens}, {"loss", shortest(metrics.loss)}};
+  if (metrics.cross_entropy) line["cross_entropy"] = shortest(*metrics.cross_entropy);
+  line["lr"] = metrics.lr;
+  line["grad_norm"] = shortest(metrics.grad_norm);
+  line["tokens_per_s"] = std::round(metrics.tokens_per_s * 10) / 10;
+  line["memory"] = metrics.memory;
+  append(line);
 }
 
 void MetricsFile::write_validation(int64_t step, double loss) {

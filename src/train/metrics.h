@@ -1,6 +1,7 @@
 // metrics.jsonl: a line a step, and a line a validation.
 #pragma once
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,8 @@ struct StepMetrics {
   int64_t step = 0;    // counted from 1
   int64_t tokens = 0;  // read since the start of the run, this step included
   float loss = 0;      // nats a token, mean over the step's predictions
+  // Of the targets alone, where the loss has other parts.
+  std::optional<float> cross_entropy = std::nullopt;
   double lr = 0;
   float grad_norm = 0;      // before clipping
   double tokens_per_s = 0;  // since the step before

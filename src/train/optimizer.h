@@ -9,13 +9,13 @@ namespace tigon {
 /// m ← β1 m + (1−β1) g;  v ← β2 v + (1−β2) g²;
 /// θ ← θ (1 − lr·decay) − lr · m/(1−β1^t) / (√(v/(1−β2^t)) + eps),
 /// as torch.optim.AdamW.
-/// Weight decay holds for every tensor. One fused call updates all tensors, on the CPU and on a
-/// GPU.
+/// The parameters that a recipe adds have a rate and a decay of their own; one fused call updates
+/// each of the two groups, on the CPU and on a GPU.
 class AdamW {
  public:
   AdamW(const std::vector<Parameter>& parameters, const OptimizerOptions& options);
 
-  /// The rate of the steps that follow.
+  /// The rate of the steps that follow; new parameters get lr · new_lr / options.lr.
   void set_rate(double lr);
   /// Clips the gradients to clip_norm over all tensors (0: not) and updates the parameters; returns
   /// the norm before clipping, a scalar on the parameters' device. Nothing waits for the device.
@@ -32,12 +32,17 @@ class AdamW {
   int64_t bytes() const;
 
  private:
+  struct Group {
+    double lr_ratio, weight_decay;  // lr_ratio: its rate over that of set_rate()
+    std::vector<Parameter> parameters;
+    std::vector<at::Tensor> tensors, exp_avgs, exp_avg_sqs;
+    at::Tensor rate;  // scalar on the parameters' device, where recorded steps find it
+  };
+
   std::vector<Parameter> moments() const;
-  std::vector<Parameter> parameters_;
   OptimizerOptions options_;
-  std::vector<at::Tensor> tensors_, exp_avgs_, exp_avg_sqs_;
+  std::vector<Group> groups_;
   at::Tensor step_;  // one float32 scalar shared by all tensors
-  at::Tensor rate_;  // scalar on the parameters' device, where recorded steps find it
 };
 
 }  // namespace tigon

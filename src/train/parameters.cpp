@@ -54,7 +54,7 @@ std::vector<Parameter> make_trainable(LoadedModel& loaded, const std::string& tr
     }
   }
   for (const auto& [name, tensor] : added) {
-    parameters.push_back({name, tensor.requires_grad_(true)});
+    parameters.push_back({name, tensor.requires_grad_(true), /*is_new=*/true});
   }
   return parameters;
 }

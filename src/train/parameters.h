@@ -14,6 +14,7 @@ namespace tigon {
 struct Parameter {
   std::string name;  // Hugging Face's or peft's, as checkpoints spell it
   at::Tensor tensor;
+  bool is_new = false;  // added by the recipe
 };
 
 /// Numbers of parameters.

@@ -118,7 +118,8 @@ Comparison evaluate_results(const RunConfig& config, const RunParts& parts) {
   if (!parts.eval_rows) return {};
   const std::optional<Model> teacher = teacher_of(config, parts);
   if (teacher && !parts.loaded.plan.is_teacher()) {
-    return compare(parts.loaded, *teacher, *parts.eval_rows, config.train.batch_rows);
+    return compare(parts.loaded, *teacher, *parts.eval_rows, config.train.batch_rows,
+                   parts.converted);
   }
   Comparison comparison;
   if (config.train.trainable == "lora") {

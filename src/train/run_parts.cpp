@@ -7,6 +7,8 @@
 
 #include "core/log.h"
 #include "core/random.h"
+#include "eval/row_batch.h"
+#include "linearize/calibrate.h"
 #include "linearize/mixer_parameters.h"
 #include "model/device.h"
 #include "model/packed_linears.h"
@@ -53,7 +55,32 @@ LoadedModel load(const RunConfig& config, const Tokenizer& tokenizer) {
   return loaded;
 }
 
+/// The last rows of an epoch: with order "rows" a short run never trains on them.
+Batch calibration_batch(const RunConfig& config, const RunParts& parts) {
+  const int64_t count = std::min(config.calibration_rows, parts.train_rows->size());
+  MixtureReader reader(*parts.train_rows, parts.train_rows->size() - count);
+  std::vector<Row> rows;
+  for (int64_t i = 0; i < count; ++i) rows.push_back(reader.next());
+  return make_row_batch(rows, parts.loaded.model.device).batch;
+}
+
+/// Calibrates the mixers, and remembers them as they are before training.
+void prepare_mixers(const RunConfig& config, RunParts& parts) {
+  const LoadedModel& loaded = parts.loaded;
+  const bool is_new = loaded.model.config.linearize.is_null();
+  if (is_new && config.calibration_rows > 0 && !mixer_parameters(loaded.stack).empty()) {
+    calibrate(loaded.model, loaded.stack, calibration_batch(config, parts));
+    log_info("train", "mixers calibrated on {} rows", config.calibration_rows);
+  }
+  parts.converted = copy_stack(loaded.plan, loaded.model, loaded.stack);
+}
+
 }  // namespace
+
+void set_teacher(RunParts& parts, Model teacher) {
+  parts.teacher_stack = make_teacher_stack(teacher.config);
+  parts.teacher = std::move(teacher);
+}
 
 RunParts convert_for_training(const RunConfig& config, LoadedModel loaded) {
   RunParts parts;
@@ -81,6 +108,17 @@ RunParts build_run_parts(RunConfig& config) {
   RunParts parts = convert_for_training(config, load(config, *tokenizer));
   parts.tokenizer = std::move(tokenizer);
   open_data(config, *parts.tokenizer, parts.loaded.model.config.vocab_size, parts);
+  prepare_mixers(config, parts);
+  if (config.train.loss.teacher > 0) {
+    std::optional<Model> teacher = teacher_of(config, parts);
+    if (!teacher) {
+      throw UsageError(
+          fmt::format("train.loss.teacher: expected a model with its own attention, but {} is "
+                      "linearized already",
+                      config.model_path));
+    }
+    set_teacher(parts, *std::move(teacher));
+  }
   choose_micro_batch(config, parts);
   return parts;
 }

@@ -37,6 +37,13 @@ StepRunner::StepRunner(const RunConfig& config, RunParts& parts)
           [this](const std::vector<RowBatch>& micros) { return forward_backward_update(micros); },
           may_record(config)) {}
 
+std::optional<at::Tensor> StepRunner::teacher_hidden(const RowBatch& micro) const {
+  if (config_.train.loss.teacher == 0) return std::nullopt;
+  const at::NoGradGuard no_grad;
+  return forward_hidden(*parts_.teacher, parts_.teacher_stack, micro.batch,
+                        {.use_adapters = false});
+}
+
 at::Tensor StepRunner::backward(const RowBatch& micro, double weight) {
   const Model& model = parts_.loaded.model;
   ForwardOptions options;
@@ -44,9 +51,11 @@ at::Tensor StepRunner::backward(const RowBatch& micro, double weight) {
   if (config_.lora.dropout > 0) options.dropout_generator = generator_;
   const at::Tensor hidden = forward_hidden(model, parts_.loaded.stack, micro.batch, options);
   const at::Tensor head = model.weights.lm_head.to(hidden.scalar_type());
-  const at::Tensor loss = linear_cross_entropy(hidden, head, micro.targets).loss * weight;
-  loss.backward();
-  return loss.detach();
+  const LossOptions& parts = config_.train.loss;
+  const LinearCrossEntropyResult result = linear_cross_entropy(
+      hidden, head, micro.targets, teacher_hidden(micro), parts.cross_entropy, parts.teacher);
+  (result.loss * weight).backward();
+  return at::stack({result.loss.detach(), result.cross_entropy}) * weight;
 }
 
 std::vector<at::Tensor> StepRunner::forward_backward_update(const std::vector<RowBatch>& micros) {
@@ -65,7 +74,7 @@ std::vector<at::Tensor> StepRunner::forward_backward_update(const std::vector<Ro
     check_gradients_reach(parts_.parameters);
     has_checked_gradients_ = true;
   }
-  return {loss, optimizer_.step()};
+  return {loss[0], optimizer_.step(), loss[1]};
 }
 
 std::vector<at::Tensor> StepRunner::step(double lr) {
@@ -73,7 +82,6 @@ std::vector<at::Tensor> StepRunner::step(double lr) {
   int64_t num_targets = 0;
   for (int64_t i = 0; i < config_.train.accumulate; ++i) {
     micros.push_back(make_row_batch(loader_.next(), at::kCPU));
-    check_token_ids(micros.back().batch, parts_.loaded.model.config.vocab_size);
     num_targets += micros.back().num_targets;
   }
   if (num_targets == 0)

@@ -16,8 +16,9 @@ class StepRunner {
   StepRunner(const StepRunner&) = delete;  // recorded steps refer to it
   StepRunner& operator=(const StepRunner&) = delete;
 
-  /// Forward, backward and update on the next rows; → {loss, gradient norm} on the device. The loss
-  /// is the mean over all predictions of the step, however they fall into micro-batches. Nothing
+  /// Forward, backward and update on the next rows; → {loss, gradient norm, cross-entropy} on the
+  /// device; the last without its weight, and the loss itself where it has no other part. Losses
+  /// are means over all predictions of the step, however they fall into micro-batches. Nothing
   /// waits for the device. The first call also checks that every trainable parameter gets a
   /// gradient.
   std::vector<at::Tensor> step(double lr);
@@ -32,7 +33,9 @@ class StepRunner {
  private:
   /// A step on micro-batches on the device, at the optimizer's rate.
   std::vector<at::Tensor> forward_backward_update(const std::vector<RowBatch>& micros);
-  /// Adds weight · gradient of the micro-batch's mean loss; → weight · loss.
+  /// The teacher's final hidden states, where the loss asks for them.
+  std::optional<at::Tensor> teacher_hidden(const RowBatch& micro) const;
+  /// Adds weight · gradient of the micro-batch's mean loss; → weight · {loss, its cross-entropy}.
   at::Tensor backward(const RowBatch& micro, double weight);
 
   const RunConfig& config_;

@@ -96,6 +96,8 @@ void Trainer::record_pending() {
                       .loss = values[0],
                       .lr = pending_->lr,
                       .grad_norm = values[1]};
+  const bool has_parts = config_.train.loss.teacher > 0 || config_.train.loss.cross_entropy != 1;
+  if (has_parts) metrics.cross_entropy = values[2];
   pending_.reset();
   const auto refuse = [&](const char* what, float value) {
     fail(
@@ -111,6 +113,9 @@ void Trainer::record_pending() {
   metrics.memory = memory();
   metrics_->write(metrics);
   events_->scalar("train/loss", metrics.step, metrics.loss);
+  if (metrics.cross_entropy) {
+    events_->scalar("train/cross_entropy", metrics.step, *metrics.cross_entropy);
+  }
   events_->scalar("train/lr", metrics.step, static_cast<float>(metrics.lr));
   events_->scalar("train/grad_norm", metrics.step, metrics.grad_norm);
   events_->scalar("train/tokens_per_s", metrics.step, static_cast<float>(metrics.tokens_per_s));

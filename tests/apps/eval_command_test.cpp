@@ -60,7 +60,7 @@ TEST_CASE("eval with borders and without BOS") {
 
 TEST_CASE("eval beside the teacher adds the baselines and what was recovered") {
   const TinyFolders tiny;
-  const std::filesystem::path student = tiny.student({.recipe = "liger-gla", .window_keys = 16});
+  const std::filesystem::path student = tiny.student(load_plan("liger-gla", {"window_keys=16"}));
   std::vector<std::string> arguments = eval_arguments(student, tiny);
   const Json alone = tigon_json(arguments);
   arguments.insert(arguments.end(), {"--teacher", tiny.teacher()});
@@ -92,7 +92,7 @@ TEST_CASE("eval beside the teacher adds the baselines and what was recovered") {
 TEST_CASE("eval of a teacher with an adapter leaves the adapter out of the baselines") {
   const TinyFolders tiny;
   LoadedModel student = load_any_model(tiny.teacher(), at::kFloat, at::kCPU);
-  student.plan = {.recipe = "liger-gla", .window_keys = 16};
+  student.plan = load_plan("liger-gla", {"window_keys=16"});
   student.stack = build_stack(student.plan, student.model.config);
   const LoraOptions lora{.rank = 2, .alpha = 4};
   add_adapters(student.model.weights, lora, 5);

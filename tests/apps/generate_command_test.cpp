@@ -32,7 +32,7 @@ std::vector<int64_t> prompt_ids(const Tokenizer& tokenizer, const std::string& p
 
 TEST_CASE("generate gives the library's greedy tokens, as JSON and as a stream") {
   const TinyFolders tiny;
-  const std::filesystem::path student = tiny.student({.recipe = "liger-gla", .window_keys = 16});
+  const std::filesystem::path student = tiny.student(load_plan("liger-gla", {"window_keys=16"}));
   const auto tokenizer = load_tokenizer(tiny.teacher());
   const std::string prompt = "ba neti lo gramu";
   for (const std::filesystem::path& folder : {tiny.teacher(), student}) {

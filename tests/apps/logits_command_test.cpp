@@ -46,7 +46,7 @@ TEST_CASE("logits writes what a forward pass over each row gives") {
   for (int64_t row = 0; row < 2; ++row) {
     ids[row] = at::tensor(random_tokens(length, kTinyVocabulary, row)).to(at::kInt);
   }
-  const std::filesystem::path student = tiny.student({.recipe = "liger-gla", .window_keys = 16});
+  const std::filesystem::path student = tiny.student(load_plan("liger-gla", {"window_keys=16"}));
   for (const std::filesystem::path& folder : {tiny.teacher(), student}) {
     for (const at::ScalarType type : {at::kInt, at::kLong}) {
       write_ids(tiny, ids.to(type));

@@ -92,6 +92,19 @@ TEST_CASE("operations of a step") {
         2 * 10 * 2 * (layer + adapters));
 }
 
+TEST_CASE("a teacher adds a forward pass without adapters") {
+  StepShape step{.tokens = 10, .lora_rank = 3, .logits_tokens = 4};
+  const int64_t alone = total_flop(step_products(model_shape("tiny"), step));
+  step.has_teacher = true;
+  // q, k, v; o; gate, up; down of two layers; and the head
+  const int64_t weights = 2 * (64 * 128 + 64 * 64 + 64 * 256 + 128 * 64) + 64 * 128;
+  CHECK(total_flop(step_products(model_shape("tiny"), step)) - alone == 2 * 10 * weights);
+  step.kept = Kept::kLayerInputs;
+  const int64_t recomputed = total_flop(step_products(model_shape("tiny"), step));
+  step.has_teacher = false;
+  CHECK(recomputed - total_flop(step_products(model_shape("tiny"), step)) == 2 * 10 * weights);
+}
+
 TEST_CASE("the products of a step can be timed") {
   const StepShape step{.tokens = 10, .lora_rank = 3, .logits_tokens = 4};
   const Stopwatch stopwatch(test_device(), 2);
@@ -109,4 +122,6 @@ TEST_CASE("named shapes have the sizes of the models they are named after") {
   CHECK(parameters("1B") == 1235814400);
   CHECK(parameters("3B") == 3212749824);
   CHECK(parameters("8B") == 8030261248);
+  CHECK(parameters("llama-2-7B") == 6738415616);
+  CHECK(parameters("mistral-7B") == 7241732096);
 }

@@ -172,3 +172,17 @@ TEST_CASE("config: a file is read by its path") {
   check_refused<ConfigError>([&] { ConfigReader::from_file(folder / "big.yaml"); },
                              "at most 1048576 bytes");
 }
+
+TEST_CASE("config: keys of a section that are data") {
+  ConfigReader reader =
+      ConfigReader::from_text("sizes: {7: 256, last: 3}\nempty: {}\nplain: 5\n", "x");
+  CHECK(reader.keys() == std::vector<std::string>{"sizes", "empty", "plain"});
+  ConfigReader sizes = reader.section("sizes");
+  CHECK(sizes.keys() == std::vector<std::string>{"7", "last"});
+  CHECK(sizes.integer("7") == 256);
+  CHECK(reader.section("empty").keys().empty());
+  CHECK(reader.section("absent").keys().empty());
+  CHECK(reader.integer("plain") == 5);
+  // Listing keys is not asking for their values.
+  check_refused<ConfigError>([&] { reader.finish(); }, "sizes.last");
+}

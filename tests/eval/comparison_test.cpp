@@ -39,7 +39,7 @@ TEST_CASE("the comparison of a teacher with an adapter evaluates six different m
   const RowSet rows = tiny_rows(folder.path(), {.seq_len = 160, .order = "file", .max_rows = 3});
   Model model = random_model(tiny_text_config());
   add_random_adapters(model.weights);
-  const Plan plan{.recipe = "liger-gla", .window_keys = 16};
+  const Plan plan = load_plan("liger-gla", {"window_keys=16"});
   const LoadedModel student = make_student(model, plan);
   const Comparison comparison = compare(student, student.model, rows, 2);
 
@@ -68,7 +68,7 @@ TEST_CASE("recovered and over_own_window are measured against their own baseline
   const TemporaryFolder folder;
   const RowSet rows = tiny_rows(folder.path(), {.seq_len = 160, .order = "file", .max_rows = 2});
   const Model model = random_model(tiny_text_config());
-  const LoadedModel student = make_student(model, {.recipe = "liger-gla", .window_keys = 16});
+  const LoadedModel student = make_student(model, load_plan("liger-gla", {"window_keys=16"}));
   const Comparison comparison = compare(student, model, rows, 2);
   const double teacher = loss_of(comparison, "teacher");
   const auto check_share = [&](const std::string& baseline,
@@ -110,7 +110,7 @@ TEST_CASE("a merged student is judged over the teacher's own weights") {
   const RowSet rows = tiny_rows(folder.path(), {.seq_len = 96, .order = "file", .max_rows = 2});
   const Model teacher = random_model(tiny_text_config(), 1);
   const Model merged = random_model(tiny_text_config(), 2);
-  const LoadedModel student = make_student(merged, {.recipe = "liger-gla", .window_keys = 16});
+  const LoadedModel student = make_student(merged, load_plan("liger-gla", {"window_keys=16"}));
   const Comparison comparison = compare(student, teacher, rows, 2);
   const auto direct = [&](const Model& model) {
     return evaluate_loss(model, student.stack, rows, 2, true, "test").nats_per_token;

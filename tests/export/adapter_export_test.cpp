@@ -8,7 +8,7 @@ using namespace tigon::testing;
 
 TEST_CASE("an adapter folder rebuilds the student on its teacher", "[adapter_export]") {
   const TemporaryFolder root;
-  const Plan plan = {.recipe = "liger-gla", .window_keys = 5, .softmax_layers = {0}};
+  const Plan plan = load_plan("liger-gla", {"window_keys=5", "hybrid.layers=[0]"});
   LoadedModel student = load_with_plan(write_base(root), plan);
   add_random_adapter(student, 0.1);
   export_adapter(student, kTestLora, root / "adapter", {.base_folder = student.folder});

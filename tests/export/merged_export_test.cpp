@@ -12,7 +12,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-const Plan kLiger = {.recipe = "liger-gla", .window_keys = 5};
+const Plan kLiger = load_plan("liger-gla", {"window_keys=5"});
 
 void export_to(const fs::path& out, const LoadedModel& loaded, ExportOptions options = {}) {
   if (options.base_folder.empty()) options.base_folder = loaded.folder;
@@ -48,11 +48,12 @@ TEST_CASE("a linearized folder has everything that the model needs elsewhere", "
   CHECK(names_in(root / "out") ==
         std::vector<std::string>{"LICENSE.txt", "NOTICE", "README.md", "USE_POLICY.md",
                                  "config.json", "configuration_tigon.py", "conversion_report.json",
-                                 "generation_config.json", "model.safetensors", "modeling_tigon.py",
-                                 "rotary_tigon.py", "tokenizer.model", "tokenizer_config.json"});
+                                 "generation_config.json", "mixers_tigon.py", "model.safetensors",
+                                 "modeling_tigon.py", "rotary_tigon.py", "tokenizer.model",
+                                 "tokenizer_config.json"});
   CHECK(read_text_file(root / "out/LICENSE.txt") == "base/LICENSE.txt");
   for (const std::string file :
-       {"configuration_tigon.py", "modeling_tigon.py", "rotary_tigon.py"}) {
+       {"configuration_tigon.py", "mixers_tigon.py", "modeling_tigon.py", "rotary_tigon.py"}) {
     CHECK(read_text_file(root / "out" / file) ==
           read_text_file(fs::path(TIGON_SOURCE_FOLDER "/src/export/python") / file));
   }

@@ -18,6 +18,10 @@ std::vector<std::string> kinds(const MixerStack& stack) {
   return found;
 }
 
+bool describes(const Mixer& mixer, const std::string& text) {
+  return mixer.describe().find(text) != std::string::npos;
+}
+
 void check_plan_refused(const std::string& recipe, const std::vector<std::string>& overrides,
                         const std::string& text) {
   check_refused<UsageError>([&] { load_plan(recipe, overrides); }, text);
@@ -29,24 +33,31 @@ TEST_CASE("recipes carry the published numbers", "[plan]") {
   const Plan liger = load_plan("liger-gla");
   CHECK(liger.recipe == "liger-gla");
   CHECK(liger.window_keys == 64);
-  CHECK(liger.gate_source == "k");
-  CHECK(liger.gate_pool == "none");
-  CHECK(liger.gate_normalizer == 16);
-  CHECK(liger.mix == 0.5);
+  CHECK(liger.settings.at("gate_source") == "k");
+  CHECK(liger.settings.at("gate_pool") == "none");
+  CHECK(liger.settings.at("gate_normalizer") == 16);
+  CHECK(liger.settings.at("mix") == 0.5);
   CHECK(liger.hybrid_every == 0);
   CHECK(liger.softmax_layers.empty());
   CHECK(load_plan("window").window_keys == 64);
   CHECK(load_plan("none").is_teacher());
+  const Plan tigon = load_plan("tigon");
+  CHECK(tigon.window_keys == 64);
+  CHECK(tigon.settings == Json{{"decay_time", 512}});
 }
 
 TEST_CASE("keys of a recipe can be overridden by name", "[plan]") {
   const Plan plan =
       load_plan("liger-gla", {"window_keys=65", "mix=0.25", "gate_normalizer=8", "hybrid.every=8"});
   CHECK(plan.window_keys == 65);
-  CHECK(plan.mix == 0.25);
-  CHECK(plan.gate_normalizer == 8);
+  CHECK(plan.settings.at("mix") == 0.25);
+  CHECK(plan.settings.at("gate_normalizer") == 8);
   CHECK(plan.hybrid_every == 8);
   CHECK(load_plan("window", {"hybrid.layers=[3, 1]"}).softmax_layers == std::vector<int64_t>{1, 3});
+  const Plan wider = load_plan("tigon", {"layer_windows={7: 256, 0: 128}", "decay_time=100"});
+  CHECK(wider.layer_windows == std::map<int64_t, int64_t>{{0, 128}, {7, 256}});
+  CHECK(wider.settings.at("decay_time") == 100);
+  CHECK(load_plan("window", {"layer_windows.3=32"}).layer_windows.at(3) == 32);
 }
 
 TEST_CASE("a plan is read from a YAML file", "[plan]") {
@@ -76,16 +87,15 @@ TEST_CASE("every recipe file of the project is embedded and readable", "[plan]")
     CHECK(load_plan(name).recipe == name);
     ++count;
   }
-  CHECK(count == 3);
+  CHECK(count == 4);
 }
 
 TEST_CASE("recipes that are not there yet are refused by name, unknown ones with the list",
           "[plan]") {
-  for (const std::string name :
-       {"liger-hgrn2", "liger-gsa", "supra", "lolcats", "window-sinks", "tigon"}) {
+  for (const std::string name : {"liger-hgrn2", "liger-gsa", "supra", "lolcats", "window-sinks"}) {
     check_plan_refused(name, {}, "recipe \"" + name + "\" is not supported yet");
   }
-  check_plan_refused("linger-gla", {}, "none, window, liger-gla");
+  check_plan_refused("linger-gla", {}, "none, window, liger-gla, tigon");
   check_plan_refused("linger-gla", {}, "found \"linger-gla\"");
   ConfigReader reader = ConfigReader::from_text("recipe: supra\nwindow_keys: 5\n", "config");
   CHECK(read_plan(reader).is_teacher());
@@ -106,11 +116,18 @@ TEST_CASE("values that do not exist are refused", "[plan]") {
                      "expected either every or layers, found both");
   check_plan_refused("window", {"hybrid.layers=[1, 1]"}, "layer 1 is listed twice");
   check_plan_refused("window", {"hybrid.layers=[-1]"}, "hybrid.layers");
+  check_plan_refused("tigon", {"decay_time=0"}, "decay_time");
+  check_plan_refused("window", {"layer_windows.last=64"}, "expected the number of a layer");
+  check_plan_refused("window", {"layer_windows.-1=64"}, "expected the number of a layer");
+  check_plan_refused("window", {"layer_windows.1=0"}, "layer_windows.1");
+  check_plan_refused("window", {"layer_windows={1: 64, 01: 32}"}, "layer 1 is listed twice");
+  check_plan_refused("window", {"layer_windows=64"}, "expected a section");
 }
 
 TEST_CASE("a plan survives JSON", "[plan]") {
   for (const Plan& plan :
        {load_plan("none"), load_plan("window", {"hybrid.layers=[0]"}),
+        load_plan("tigon", {"layer_windows={0: 7, 11: 300}", "hybrid.layers=[3]"}),
         load_plan("liger-gla", {"mix=0.1", "gate_normalizer=3.7", "hybrid.every=3"})}) {
     CHECK(plan_from_json(plan_to_json(plan), "test") == plan);
     // Through text too: numbers keep every digit.
@@ -175,6 +192,29 @@ TEST_CASE("a plan that does not fit the model is refused", "[plan]") {
   refused("hybrid.layers=[2]", "expected layers below 2, found 2");
   refused("hybrid.every=8", "expected at most the model's 2 layers, found 8");
   refused("hybrid.layers=[0, 1]", "every layer would keep softmax attention");
+  refused("layer_windows.2=8", "layer_windows: expected layers below 2, found 2");
+  check_refused<UsageError>(
+      [&] {
+        build_stack(load_plan("window", {"hybrid.layers=[1]", "layer_windows.1=8"}), config);
+      },
+      "layer 1 keeps softmax attention");
+}
+
+TEST_CASE("single layers may have wider windows", "[plan]") {
+  const ModelConfig config = tiny_config(/*num_layers=*/3);
+  for (const std::string recipe : {"window", "liger-gla", "tigon"}) {
+    const MixerStack stack = build_stack(load_plan(recipe, {"layer_windows.1=8"}), config);
+    CHECK(describes(*stack[0], "of 64 keys"));
+    CHECK(describes(*stack[1], "of 8 keys"));
+    CHECK(describes(*stack[2], "of 64 keys"));
+  }
+}
+
+TEST_CASE("every layer has parameters of its own", "[plan]") {
+  const MixerStack stack = build_stack(load_plan("tigon"), tiny_config(/*num_layers=*/2));
+  CHECK(kinds(stack) == std::vector<std::string>(2, "tigon"));
+  REQUIRE(stack[0]->parameters().size() == 8);
+  CHECK_FALSE(stack[0]->parameters()[0].second.is_same(stack[1]->parameters()[0].second));
 }
 
 TEST_CASE("baselines are other stacks over the same weights", "[plan]") {

@@ -30,6 +30,9 @@ EXPORTS = {
     "window": ("window", ["window_keys=12"], "llama3", "TigonForCausalLM"),
     "hybrid": ("liger-gla", ["window_keys=8", "hybrid.every=3", "mix=0.3"], "llama3", "TigonForCausalLM"),
     "one-key": ("liger-gla", ["window_keys=1", "gate_normalizer=2"], "tied", "TigonForCausalLM"),
+    "wider-layer": ("window", ["window_keys=5", "layer_windows.1=20"], "tied", "TigonForCausalLM"),
+    "tigon": ("tigon", ["window_keys=8", "layer_windows.2=13", "decay_time=20"], "llama3", "TigonForCausalLM"),
+    "tigon-hybrid": ("tigon", ["window_keys=1", "hybrid.layers=[1]"], "tied", "TigonForCausalLM"),
     "none": ("none", [], "tied", "LlamaForCausalLM"),
 }
 each_export = pytest.mark.parametrize("exported", EXPORTS, indirect=True)
@@ -72,7 +75,18 @@ def exports(tmp_path_factory, teachers):
     root = tmp_path_factory.mktemp("exports")
     for name, (recipe, overrides, teacher, _) in EXPORTS.items():
         run_tigon("convert", "--model", teachers / teacher, "--recipe", recipe, "--out", root / name, *overrides)
+        move_new_parameters(root / name / "model.safetensors")
     return root
+
+
+def move_new_parameters(file):
+    """Away from their initial values, of which some would hide a mistake."""
+    torch.manual_seed(9)
+    tensors = load_file(file)
+    for name, tensor in tensors.items():
+        if ".self_attn.mixer." in name:
+            tensor += 0.3 * torch.randn_like(tensor)
+    save_file(tensors, file, metadata={"format": "pt"})
 
 
 @pytest.fixture

@@ -175,3 +175,29 @@ TEST_CASE("only keys that leave the past alone may change on resuming", "[config
                                                    run.config({"train.steps=20"}).resolved_yaml);
   CHECK(longer == std::vector<std::string>{"train.steps: 12 → 20"});
 }
+
+TEST_CASE("a config says what the loss, the new parameters and the calibration are", "[config]") {
+  const TinyRun run;
+  const RunConfig usual = run.config();
+  CHECK(usual.train.loss.cross_entropy == 1);
+  CHECK(usual.train.loss.teacher == 0);
+  CHECK(usual.train.optimizer.new_lr == usual.train.optimizer.lr);
+  CHECK(usual.calibration_rows == 8);
+  const RunConfig config = run.config({"train.loss={cross_entropy: 0.25, teacher: 0.75}",
+                                       "train.optimizer.new={lr: 0.5}",
+                                       "train.optimizer.weight_decay=0.2", "calibrate.rows=3"});
+  CHECK(config.train.loss.cross_entropy == 0.25);
+  CHECK(config.train.loss.teacher == 0.75);
+  CHECK(config.train.optimizer.new_lr == 0.5);
+  CHECK(config.train.optimizer.new_weight_decay == 0.2);
+  CHECK(config.calibration_rows == 3);
+  const auto refused = [&](const std::vector<std::string>& overrides, const std::string& text) {
+    check_refused<ConfigError>([&] { run.config(overrides); }, text);
+  };
+  refused({"train.loss={cross_entropy: 0}"}, "expected a weight above 0");
+  refused({"train.loss.teacher=-1"}, "train.loss.teacher");
+  refused({"train.optimizer.new.lr=0"}, "train.optimizer.new.lr");
+  std::vector<std::string> random = TinyRun::random_model(run);
+  random.push_back("train.loss.teacher=0.5");
+  refused(random, "which has no teacher");
+}

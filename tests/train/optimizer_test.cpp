@@ -13,9 +13,11 @@ using namespace tigon::testing;
 
 namespace {
 
+/// "c" is one that a recipe adds.
 std::vector<Parameter> make_parameters() {
   std::vector<Parameter> parameters;
   parameters.push_back({"a", random_tensor({7, 5}, 1).requires_grad_(true)});
+  parameters.push_back({"c", random_tensor({4, 3}, 3).requires_grad_(true), /*is_new=*/true});
   parameters.push_back({"b", random_tensor({33}, 2).requires_grad_(true)});
   return parameters;
 }
@@ -51,12 +53,14 @@ std::vector<at::Tensor> expected_after(int steps, const OptimizerOptions& option
         options.clip_norm > 0 ? std::min(1.0, options.clip_norm / (norm + 1e-6)) : 1.0;
     for (size_t i = 0; i < parameters.size(); ++i) {
       const at::Tensor g = gradients[i] * clip;
-      values[i] = values[i] * (1 - lr * options.weight_decay);
+      const double rate = parameters[i].is_new ? lr * options.new_lr / options.lr : lr;
+      const double decay = parameters[i].is_new ? options.new_weight_decay : options.weight_decay;
+      values[i] = values[i] * (1 - rate * decay);
       m[i] = options.beta1 * m[i] + (1 - options.beta1) * g;
       v[i] = options.beta2 * v[i] + (1 - options.beta2) * g * g;
       const at::Tensor m_hat = m[i] / (1 - std::pow(options.beta1, step));
       const at::Tensor v_hat = v[i] / (1 - std::pow(options.beta2, step));
-      values[i] = values[i] - lr * m_hat / (v_hat.sqrt() + options.eps);
+      values[i] = values[i] - rate * m_hat / (v_hat.sqrt() + options.eps);
     }
   }
   return values;
@@ -86,6 +90,11 @@ TEST_CASE("AdamW follows its formula", "[optimizer]") {
       {.beta1 = 0.8, .beta2 = 0.95, .eps = 1e-3, .weight_decay = 0, .clip_norm = 0});
 }
 
+TEST_CASE("AdamW gives the parameters of a recipe their own rate and decay", "[optimizer]") {
+  check_against_formula({.lr = 1e-3, .weight_decay = 0.1, .new_lr = 3e-3, .new_weight_decay = 0});
+  check_against_formula({.lr = 1e-3, .new_lr = 1e-4, .new_weight_decay = 0.3, .clip_norm = 0.5});
+}
+
 TEST_CASE("AdamW clips the gradient over all tensors", "[optimizer]") {
   check_against_formula({.weight_decay = 0.01, .clip_norm = 0.5});
   check_against_formula({.weight_decay = 0.01, .clip_norm = 1e6});  // nothing to clip
@@ -98,7 +107,7 @@ TEST_CASE("AdamW reports the norm before clipping", "[optimizer]") {
     parameter.tensor.mutable_grad() = at::full_like(parameter.tensor, 3.0);
   }
   optimizer.set_rate(1e-3);
-  CHECK(optimizer.step().item<float>() == Approx(3.0 * std::sqrt(7 * 5 + 33)));
+  CHECK(optimizer.step().item<float>() == Approx(3.0 * std::sqrt(7 * 5 + 4 * 3 + 33)));
 }
 
 TEST_CASE("a restored AdamW goes on bitwise", "[optimizer]") {

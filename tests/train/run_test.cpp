@@ -9,6 +9,7 @@
 #include "support/tolerance.h"
 #include "train/checkpoint_folder.h"
 #include "train/metrics.h"
+#include "train/model_checkpoint.h"
 #include "train/run_folder.h"
 #include "train/run_parts.h"
 #include "train/tiny_run.h"
@@ -288,4 +289,49 @@ TEST_CASE("the best checkpoint is not chosen on the rows it is judged by", "[run
       CHECK(parts.eval_rows->row(i).tokens != parts.validation_rows->row(j).tokens);
     }
   }
+}
+
+TEST_CASE("a run of the recipe tigon learns from its teacher", "[run]") {
+  const TinyRun run;
+  const std::vector<std::string> overrides = {
+      "linearize={recipe: tigon, window_keys: 8}", "train.loss={cross_entropy: 0.5, teacher: 0.5}",
+      "train.optimizer.new={lr: 1e-2, weight_decay: 0}", "lora.dropout=0"};
+  const TrainOutcome outcome = run_training(run.config(overrides), false);
+  const Json& results = outcome.run.at("results");
+  CHECK(outcome.run.at("parameters").at("new").get<int64_t>() > 0);
+  const auto loss = [&](const std::string& name) {
+    return results.at(name).at("nats_per_token").get<double>();
+  };
+  CHECK(loss("trained") < loss("converted"));
+  CHECK(loss("converted") != loss("branch_off"));
+  const std::vector<Json> lines = read_metrics(run.run_folder() / "metrics.jsonl");
+  for (const Json& line : lines) {
+    if (!line.contains("loss")) continue;
+    CHECK(line.at("cross_entropy").get<double>() > 0);
+    CHECK(line.at("cross_entropy") != line.at("loss"));
+  }
+  // What was calibrated and trained comes back from the checkpoint.
+  RunConfig config = run.config(overrides);
+  RunParts parts = build_run_parts(config);
+  const std::string result = outcome.run.at("result").at("checkpoint");
+  restore_trained(run.run_folder() / "checkpoints" / result, config, parts);
+  CHECK(evaluate_loss(parts.loaded.model, parts.loaded.stack, *parts.eval_rows, 2, true, "test")
+            .nats_per_token == Approx(loss("trained")).epsilon(1e-6));
+  CHECK(evaluate_loss(parts.loaded.model, parts.converted, *parts.eval_rows, 2, false, "test")
+            .nats_per_token == Approx(loss("converted")).epsilon(1e-6));
+}
+
+TEST_CASE("a loss of two parts is the mean of the two", "[run]") {
+  const TinyRun run;
+  const auto first_loss = [&](const std::string& loss, const std::string& name) {
+    run_training(run.config({"linearize={recipe: tigon, window_keys: 8}", "train.loss=" + loss,
+                             "lora.dropout=0", "train.steps=2", run.in_folder(name)}),
+                 false);
+    return step_losses(run.folder() / name).front();
+  };
+  const double targets = first_loss("{cross_entropy: 1, teacher: 0}", "targets");
+  const double teacher = first_loss("{cross_entropy: 0, teacher: 1}", "teacher");
+  CHECK(targets != Approx(teacher));
+  CHECK(first_loss("{cross_entropy: 0.25, teacher: 0.75}", "both") ==
+        Approx(0.25 * targets + 0.75 * teacher).epsilon(1e-5));
 }

@@ -2,15 +2,20 @@
 
 `base_layers` says what the base's family implies: which linear layers have a bias, whether each head
 of q and k is normalised, the base's own sliding window in each layer (0: none; empty: no layer).
-`linearize` says which mixer each layer has, with every number (see modeling_tigon.py):
-  recipe           "window" or "liger-gla"
+`linearize` says which mixer each layer has, with every number (see mixers_tigon.py):
+  recipe           "window", "liger-gla" or "tigon"
   window_keys      keys a token sees, itself included
+  layer_windows    {"7": 256}: window_keys of single layers
   gate_normalizer  (liger-gla) log decay = logsigmoid(k) / gate_normalizer
   mix              (liger-gla) the recurrence's share of the output
+  decay_time       (tigon) tokens, of every channel before training
   hybrid           {"every": n, "layers": [...]}: layers that keep softmax attention
 """
 
 from transformers import PretrainedConfig
+
+
+RECIPES = ("window", "liger-gla", "tigon")
 
 
 class TigonConfig(PretrainedConfig):
@@ -67,12 +72,12 @@ class TigonConfig(PretrainedConfig):
         )
 
     def mixer_of_layer(self, layer):
-        """"softmax", "window" or "liger-gla"."""
+        """"softmax", or the recipe."""
         if self.linearize is None:
             raise ValueError("config.json: expected a `linearize` block, found none")
         recipe = self.linearize["recipe"]
-        if recipe not in ("window", "liger-gla"):
-            raise ValueError(f"config.json: linearize.recipe: expected window or liger-gla, found {recipe}")
+        if recipe not in RECIPES:
+            raise ValueError(f"config.json: linearize.recipe: expected one of {', '.join(RECIPES)}, found {recipe}")
         every = self.linearize["hybrid"]["every"]
         is_softmax = layer in self.linearize["hybrid"]["layers"]
         if every > 0 and (layer + 1) % every == 0:
@@ -82,7 +87,7 @@ class TigonConfig(PretrainedConfig):
     def window_of_layer(self, layer):
         """Keys a token sees in a layer, itself included; 0: all earlier ones."""
         if self.mixer_of_layer(layer) != "softmax":
-            return self.linearize["window_keys"]
+            return self.linearize.get("layer_windows", {}).get(str(layer), self.linearize["window_keys"])
         windows = self.base_layer("windows", [])
         return windows[layer] if windows else 0
 

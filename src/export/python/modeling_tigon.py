@@ -1,19 +1,11 @@
 """A linearized model of the Llama kind in plain PyTorch, for transformers' `trust_remote_code=True`.
 
-Written by tigon into every folder it exports. A layer is a Llama layer whose attention is one of
-  softmax    causal attention over all earlier tokens, or over the window that the base itself has in that
-             layer (layers that a hybrid keeps); memory: all keys, or that window
-  window     causal attention over the last `window_keys` tokens, itself included; memory: those keys
-  liger-gla  (1 - mix) * window + mix * recurrence, where per KV head
-               S_t = diag(a_t) S_{t-1} + softmax(k_t)^T v_t      o_t = softmax(q_t) S_t
-               log a_t = logsigmoid(k_t) / gate_normalizer
-             on q and k before RoPE; memory: the window's keys and one float32 matrix S.
+Written by tigon into every folder it exports. A layer is a Llama layer whose attention is one of the mixers of
+mixers_tigon.py.
 
-Shapes: B batch, T new tokens, P cached tokens, H query heads, G KV heads, R = H / G query heads
-of one KV head, D head size, W window keys, M hidden size, V vocabulary.
+Shapes: B batch, T new tokens, P cached tokens, H query heads, G KV heads, D head size,
+M hidden size, V vocabulary.
 """
-
-import math
 
 import torch
 from torch import nn
@@ -22,104 +14,8 @@ from transformers import GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 
 from .configuration_tigon import TigonConfig
-from .rotary_tigon import rotary_embedding, rotate
-
-# Tokens the recurrence takes at once. Within a chunk the decay between every pair of tokens is formed,
-# so that only exponents <= 0 occur: memory grows with this number, the length of the loop shrinks.
-SCAN_CHUNK = 16
-# Queries of one block of window attention; a block reads its own keys and W - 1 earlier ones.
-WINDOW_BLOCK = 128
-
-
-def attend(q, k, v, visible):
-    """Softmax attention. q [B, H, T, D], k and v [B, G, S, D], visible [B, T, S] -> [B, H, T, D]."""
-    B, H, T, D = q.shape
-    G = k.shape[1]
-    # The query heads of a KV head lie one after another, so that k and v are never repeated.
-    q = q.reshape(B, G, (H // G) * T, D)
-    scores = (q @ k.transpose(-1, -2)).float() / math.sqrt(D)
-    scores = scores.view(B, G, H // G, T, -1).masked_fill(~visible[:, None, None], -math.inf)
-    weights = scores.softmax(dim=-1).to(q.dtype).view(B, G, (H // G) * T, -1)
-    return (weights @ v).view(B, H, T, D)
-
-
-def window_attention(q, k, v, q_positions, k_positions, q_is_real, window_keys):
-    """Attention over the last `window_keys` real tokens of the same sequence.
-
-    k, v and k_positions hold S >= T tokens of which the last T belong to q; k_positions is -1 where
-    there is no token (padding, or a window that is not full yet).
-    """
-    T, S = q.shape[2], k.shape[2]
-    outputs = []
-    for start in range(0, T, WINDOW_BLOCK):
-        stop = min(start + WINDOW_BLOCK, T)
-        last = S - T + stop
-        first = max(0, S - T + start - (window_keys - 1))
-        q_at = q_positions[:, start:stop, None]  # [B, block, 1]
-        k_at = k_positions[:, None, first:last]  # [B, 1, keys]
-        visible = (k_at >= 0) & (k_at <= q_at) & (k_at > q_at - window_keys)
-        # Padding sees all keys: its output is never used, but must not be NaN.
-        visible = visible | ~q_is_real[:, start:stop, None]
-        outputs.append(attend(q[:, :, start:stop], k[:, :, first:last], v[:, :, first:last], visible))
-    return torch.cat(outputs, dim=2)
-
-
-def gated_scan(q, k, v, log_gate, state):
-    """S_t = diag(exp(log_gate_t)) S_{t-1} + k_t^T v_t, o_t = q_t S_t, in float32.
-
-    q [B, H, T, D]; k, v, log_gate [B, G, T, D]; state [B, G, D, D] -> o [B, H, T, D], state.
-    """
-    B, H, T, D = q.shape
-    G = k.shape[1]
-    q = q.view(B, G, H // G, T, D)
-    outputs = []
-    for start in range(0, T, SCAN_CHUNK):
-        here = slice(start, min(start + SCAN_CHUNK, T))
-        qc, kc, vc = q[:, :, :, here], k[:, :, here], v[:, :, here]
-        decay = log_gate[:, :, here].cumsum(dim=2)  # since the chunk's start, own token included
-        # What the chunk's tokens read from the state before it ...
-        before = (qc * decay.exp()[:, :, None]) @ state[:, :, None]
-        # ... and from each other: the decay from token j to token i >= j, never a growing factor.
-        between = decay[:, :, :, None] - decay[:, :, None]  # [B, G, i, j, D]
-        length = between.shape[2]
-        is_later = torch.ones(length, length, dtype=torch.bool, device=q.device).triu(1)
-        between = between.masked_fill(is_later[:, :, None], -math.inf).exp()
-        scores = torch.einsum("bgrid,bgijd,bgjd->bgrij", qc, between, kc)
-        outputs.append(before + scores @ vc[:, :, None])
-        # To the chunk's end.
-        total = decay[:, :, -1:]
-        state = total.exp().transpose(-1, -2) * state + (kc * (total - decay).exp()).transpose(-1, -2) @ vc
-    return torch.cat(outputs, dim=3).view(B, H, T, D), state
-
-
-class LayerMemory:
-    """What one layer remembers: keys before RoPE, values, positions [B, P] (-1: none), and the state."""
-
-    def __init__(self, kept_keys):
-        self.kept_keys = kept_keys  # None: all
-        self.k = self.v = self.positions = self.state = None
-
-    def extend(self, k, v, positions):
-        """Appends new tokens, returns all that they may see, and forgets what no later token sees."""
-        if self.k is not None:
-            k = torch.cat([self.k, k], dim=2)
-            v = torch.cat([self.v, v], dim=2)
-            positions = torch.cat([self.positions, positions], dim=1)
-        forgotten = 0 if self.kept_keys is None else max(0, k.shape[2] - self.kept_keys)
-        self.k, self.v, self.positions = k[:, :, forgotten:], v[:, :, forgotten:], positions[:, forgotten:]
-        if forgotten > 0:
-            # A slice alone would keep the whole prompt alive.
-            self.k, self.v, self.positions = self.k.clone(), self.v.clone(), self.positions.clone()
-        return k, v, positions
-
-    def tensors(self):
-        return [t for t in (self.k, self.v, self.positions, self.state) if t is not None]
-
-    def select(self, rows):
-        for name in ("k", "v", "positions", "state"):
-            tensor = getattr(self, name)
-            if tensor is not None:
-                setattr(self, name, tensor.index_select(0, rows.to(tensor.device)))
+from .mixers_tigon import make_memory, make_mixer
+from .rotary_tigon import rotary_embedding
 
 
 class TigonCache:
@@ -132,9 +28,7 @@ class TigonCache:
     is_croppable = False  # a recurrent state cannot be rolled back
 
     def __init__(self, config):
-        # A window of W keys needs W - 1 old ones beside the new token.
-        windows = [config.window_of_layer(i) for i in range(config.num_hidden_layers)]
-        self.layers = [LayerMemory(window - 1 if window > 0 else None) for window in windows]
+        self.layers = [make_memory(config, i) for i in range(config.num_hidden_layers)]
         self.seen_columns = 0  # padding included
         self.lengths = None  # [B] real tokens
 
@@ -181,8 +75,8 @@ class TigonAttention(nn.Module):
     def __init__(self, config, layer):
         super().__init__()
         self.config = config
-        self.mixer = config.mixer_of_layer(layer)
-        self.window = config.window_of_layer(layer)
+        self.layer = layer
+        self.mixer = make_mixer(config, layer)
         D, bias = config.head_dim, config.base_layer("qkv_bias")
         self.q_proj = nn.Linear(config.hidden_size, config.num_attention_heads * D, bias=bias)
         self.k_proj = nn.Linear(config.hidden_size, config.num_key_value_heads * D, bias=bias)
@@ -202,33 +96,10 @@ class TigonAttention(nn.Module):
         )
         if self.q_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
-        key_positions = positions.masked_fill(~is_real, -1)
         if memory is None:
-            memory = LayerMemory(None)
-        all_k, all_v, key_positions = memory.extend(k, v, key_positions)
-        rotated_q = rotate(q, positions, rotary)
-        rotated_k = rotate(all_k, key_positions, rotary)
-        window = self.window or key_positions.shape[1]
-        out = window_attention(rotated_q, rotated_k, all_v, positions, key_positions, is_real, window)
-        if self.mixer == "liger-gla":
-            mix = self.config.linearize["mix"]
-            out = (1 - mix) * out.float() + mix * self.recurrence(q, k, v, is_real, memory)
-            out = out.to(x.dtype)
+            memory = make_memory(self.config, self.layer)
+        out = self.mixer(x, q, k, v, positions, is_real, rotary, memory)
         return self.o_proj(out.transpose(1, 2).reshape(B, T, -1))
-
-    def recurrence(self, q, k, v, is_real, memory):
-        q, k, v = q.float(), k.float(), v.float()
-        log_gate = F.logsigmoid(k) / self.config.linearize["gate_normalizer"]
-        # A padded position neither fades the state nor adds to it.
-        is_padding = ~is_real[:, None, :, None]
-        log_gate = log_gate.masked_fill(is_padding, 0)
-        feature_k = k.softmax(dim=-1).masked_fill(is_padding, 0)
-        state = memory.state
-        if state is None:
-            B, G, _, D = k.shape
-            state = torch.zeros(B, G, D, D, dtype=torch.float32, device=k.device)
-        out, memory.state = gated_scan(q.softmax(dim=-1), feature_k, v, log_gate, state)
-        return out
 
 
 class TigonDecoderLayer(nn.Module):

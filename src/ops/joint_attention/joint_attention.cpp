@@ -4,11 +4,11 @@
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/library.h>
 
-#include <cmath>
 #include <tuple>
 
 #include "ops/checks.h"
 #include "ops/gated_scan/gated_scan.h"
+#include "ops/joint_attention/joint_maps.h"
 #include "ops/rope/rope.h"
 #include "ops/window_attention/window_attention.h"
 
@@ -17,7 +17,6 @@ namespace {
 
 constexpr const char* kOp = "joint_attention";
 constexpr double kLongestLogImportance = 6;
-constexpr double kShortestDecayTime = 8;  // tokens
 // Of φq·S^1. Below it N/Z has lost its digits, and its gradient could overflow in float32.
 constexpr double kLeastMass = 1e-30;
 
@@ -54,17 +53,6 @@ at::Tensor select(const at::Tensor& x, const at::Tensor& rows) {
   return rows.defined() ? x.index_select(0, rows) : x;
 }
 
-// softmax([z; −z]) of z = x w + b per head. x [N, H, D], w [H, D, D], b [H, D] → [N, H, 2D].
-at::Tensor feature_map(const at::Tensor& x, const at::Tensor& w, const at::Tensor& b) {
-  const at::Tensor z = x.transpose(0, 1).matmul(w.to(x.scalar_type())).transpose(0, 1) + b;
-  return at::cat({z, -z}, -1).softmax(-1);
-}
-
-// [Hkv, 2D] → log a = −1 / max(8, e^{log_tau}), written so that no e^{log_tau} overflows.
-at::Tensor log_decay(const at::Tensor& log_tau, at::ScalarType type) {
-  return -(-log_tau.to(type).clamp_min(std::log(kShortestDecayTime))).exp();
-}
-
 std::tuple<at::Tensor, at::Tensor> joint_attention_op(
     const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& key_positions,
     const at::Tensor& inverse_frequencies, const at::Tensor& w_q, const at::Tensor& b_q,
@@ -89,10 +77,11 @@ std::tuple<at::Tensor, at::Tensor> joint_attention_op(
 
   const at::Tensor importance =
       log_importance.to(type).clamp(-kLongestLogImportance, kLongestLogImportance).exp();
-  const GatedScanResult scan = gated_scan(
-      feature_map(wide_q, w_q, b_q), feature_map(wide_k, w_k, b_k) * importance.unsqueeze(-1),
-      wide_v, log_decay(log_tau, type).unsqueeze(0), segments, initial_state,
-      {.normalizer = true, .delay = window_keys, .key_segments = key_segments});
+  const GatedScanResult scan =
+      gated_scan(joint_feature_map(wide_q, w_q, b_q),
+                 joint_feature_map(wide_k, w_k, b_k) * importance.unsqueeze(-1), wide_v,
+                 joint_log_decay(log_tau, type).unsqueeze(0), segments, initial_state,
+                 {.normalizer = true, .delay = window_keys, .key_segments = key_segments});
   const int64_t D = q.size(2);
   const at::Tensor mass = scan.out.select(-1, D);  // [N, H]
   const at::Tensor has_far = mass > kLeastMass;

@@ -1,0 +1,61 @@
+#include "linearize/recipes.h"
+
+#include <algorithm>
+#include <array>
+#include <stdexcept>
+
+namespace tigon {
+namespace {
+
+Json no_settings(ConfigReader&) {
+  return Json::object();
+}
+
+std::shared_ptr<const Mixer> window(const MixerSizes& sizes, int64_t window_keys, const Json&) {
+  return make_window_mixer(sizes.heads, {.window_keys = window_keys});
+}
+
+Json liger_gla_settings(ConfigReader& reader) {
+  Json settings;
+  settings["gate_source"] = reader.choice("gate_source", {"k"});
+  settings["gate_pool"] = reader.choice("gate_pool", {"none"});
+  settings["gate_normalizer"] = reader.number("gate_normalizer", above(0));
+  settings["mix"] = reader.number("mix", between(0, 1));
+  return settings;
+}
+
+std::shared_ptr<const Mixer> liger_gla(const MixerSizes& sizes, int64_t window_keys,
+                                       const Json& settings) {
+  return make_liger_gla_mixer(sizes.heads,
+                              {.window_keys = window_keys,
+                               .gate_normalizer = settings.at("gate_normalizer").get<double>(),
+                               .mix = settings.at("mix").get<double>()});
+}
+
+Json tigon_settings(ConfigReader& reader) {
+  return {{"decay_time", reader.number("decay_time", above(0))}};
+}
+
+std::shared_ptr<const Mixer> tigon_joint(const MixerSizes& sizes, int64_t window_keys,
+                                         const Json& settings) {
+  return make_tigon_mixer(
+      sizes.heads, sizes.hidden_size,
+      {.window_keys = window_keys, .decay_time = settings.at("decay_time").get<double>()},
+      sizes.device);
+}
+
+constexpr std::array<Recipe, 3> kRecipes = {{
+    {"window", no_settings, window},
+    {"liger-gla", liger_gla_settings, liger_gla},
+    {"tigon", tigon_settings, tigon_joint},
+}};
+
+}  // namespace
+
+const Recipe& find_recipe(std::string_view name) {
+  const auto found = std::ranges::find(kRecipes, name, &Recipe::name);
+  if (found == kRecipes.end()) throw std::logic_error("no recipe " + std::string(name));
+  return *found;
+}
+
+}  // namespace tigon
