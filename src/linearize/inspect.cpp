@@ -24,7 +24,7 @@ void describe_mixers(FolderSummary& summary, const ModelConfig& config, const Pl
   summary.family = config.model_type;
   summary.state_dtype = config.dtype.empty() ? "float32" : config.dtype;
   const at::ScalarType dtype = to_scalar_type(dtype_from_name(summary.state_dtype).value());
-  const MixerStack stack = build_stack(plan, config);
+  const MixerStack stack = build_stack(plan, config, at::kMeta);
   const MixerStack teacher = make_teacher_stack(config);
   for (const auto& mixer : stack) {
     summary.layers.push_back(fmt::format("{}: {}", mixer->kind(), mixer->describe()));

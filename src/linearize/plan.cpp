@@ -1,7 +1,6 @@
 #include "linearize/plan.h"
 
 #include <algorithm>
-#include <array>
 #include <charconv>
 #include <filesystem>
 #include <string_view>
@@ -12,9 +11,6 @@
 namespace tigon {
 namespace {
 
-// Named in the plan of the project, not built yet.
-constexpr std::array<std::string_view, 5> kLaterRecipes = {"liger-hgrn2", "liger-gsa", "supra",
-                                                           "lolcats", "window-sinks"};
 // A function, so that plans may be read while other files' globals are made.
 Range window_keys_range() {
   return between(1, 1 << 20);
@@ -39,10 +35,6 @@ std::string list_recipes() {
 
 /// Why a name is not a recipe.
 std::string refusal(const std::string& name) {
-  if (std::ranges::find(kLaterRecipes, name) != kLaterRecipes.end()) {
-    return fmt::format("recipe \"{}\" is not supported yet; expected one of {}", name,
-                       list_recipes());
-  }
   return fmt::format("expected a recipe ({}), found \"{}\"", list_recipes(), name);
 }
 
@@ -81,10 +73,13 @@ Plan read_keys(ConfigReader& reader, const std::string& name) {
   Plan plan;
   plan.recipe = name;
   if (plan.is_teacher()) return plan;
-  plan.window_keys = reader.integer("window_keys", window_keys_range());
-  plan.settings = find_recipe(name).read_settings(reader);
-  read_layer_windows(reader.section("layer_windows"), plan);
-  plan.state_bytes = reader.integer("state_bytes", 0, at_least(0));
+  const Recipe& recipe = find_recipe(name);
+  if (recipe.has_window) plan.window_keys = reader.integer("window_keys", window_keys_range());
+  plan.settings = recipe.read_settings(reader);
+  if (recipe.has_window) {
+    read_layer_windows(reader.section("layer_windows"), plan);
+    plan.state_bytes = reader.integer("state_bytes", 0, at_least(0));
+  }
   read_hybrid(reader.section("hybrid"), plan);
   return plan;
 }
@@ -174,11 +169,14 @@ Json plan_to_json(const Plan& plan) {
   Json json;
   json["recipe"] = plan.recipe;
   if (plan.is_teacher()) return json;
-  json["window_keys"] = plan.window_keys;
+  const bool has_window = find_recipe(plan.recipe).has_window;
+  if (has_window) json["window_keys"] = plan.window_keys;
   json.update(plan.settings);
-  json["layer_windows"] = Json::object();
-  for (const auto& [layer, keys] : plan.layer_windows) {
-    json["layer_windows"][std::to_string(layer)] = keys;
+  if (has_window) {
+    json["layer_windows"] = Json::object();
+    for (const auto& [layer, keys] : plan.layer_windows) {
+      json["layer_windows"][std::to_string(layer)] = keys;
+    }
   }
   json["hybrid"] = {{"every", plan.hybrid_every}, {"layers", plan.softmax_layers}};
   return json;
@@ -217,11 +215,10 @@ MixerStack build_stack(const Plan& plan, const ModelConfig& config, at::Device d
   const std::vector<bool> is_softmax = softmax_flags(plan, config.num_layers);
   const std::vector<int64_t> windows = windows_of_layers(plan, is_softmax);
   const Recipe& recipe = find_recipe(plan.recipe);
-  const MixerSizes sizes{head_shape(config), config.hidden_size, device};
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
-    if (!is_softmax[layer]) {
-      stack[layer] = recipe.make_mixer(sizes, windows[layer], plan.settings);
-    }
+    if (is_softmax[layer]) continue;
+    const MixerSizes sizes{head_shape(config), config.hidden_size, device, layer};
+    stack[layer] = recipe.make_mixer(sizes, windows[layer], plan.settings);
   }
   return stack;
 }

@@ -11,8 +11,8 @@
 namespace tigon {
 
 struct Plan {
-  std::string recipe = "none";  // a file of configs/recipes
-  int64_t window_keys = 64;
+  std::string recipe = "none";                    // a file of configs/recipes
+  int64_t window_keys = 64;                       // of no meaning to a recipe without a window
   std::map<int64_t, int64_t> layer_windows = {};  // window_keys of single layers, by number
   Json settings = Json::object();                 // the recipe's own keys (linearize/recipes.h)
   // Bytes of state a sequence that a training run may spend on wider windows (eval/state_budget.h)

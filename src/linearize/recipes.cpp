@@ -4,6 +4,8 @@
 #include <array>
 #include <stdexcept>
 
+#include "linearize/recipe_families.h"
+
 namespace tigon {
 namespace {
 
@@ -44,18 +46,33 @@ std::shared_ptr<const Mixer> tigon_joint(const MixerSizes& sizes, int64_t window
       sizes.device);
 }
 
-constexpr std::array<Recipe, 3> kRecipes = {{
-    {"window", no_settings, window},
-    {"liger-gla", liger_gla_settings, liger_gla},
-    {"tigon", tigon_settings, tigon_joint},
-}};
+Json window_sinks_settings(ConfigReader& reader) {
+  return {{"sinks", reader.integer("sinks", between(1, 1 << 20))}};
+}
+
+std::shared_ptr<const Mixer> window_sinks(const MixerSizes& sizes, int64_t window_keys,
+                                          const Json& settings) {
+  return make_window_mixer(
+      sizes.heads, {.window_keys = window_keys, .sinks = settings.at("sinks").get<int64_t>()});
+}
+
+constexpr Recipe kWindowRecipe = {"window", no_settings, window};
+constexpr Recipe kWindowSinksRecipe = {"window-sinks", window_sinks_settings, window_sinks};
+constexpr Recipe kLigerGlaRecipe = {"liger-gla", liger_gla_settings, liger_gla};
+constexpr Recipe kTigonRecipe = {"tigon", tigon_settings, tigon_joint};
+
+constexpr std::array kRecipes = {&kWindowRecipe,     &kWindowSinksRecipe,    &kLigerGlaRecipe,
+                                 &kLigerHgrn2Recipe, &kLigerGsaRecipe,       &kLigerMamba2Recipe,
+                                 &kLigerMlstmRecipe, &kLigerRetentionRecipe, &kLigerRwkv6Recipe,
+                                 &kSupraRecipe,      &kLolcatsRecipe,        &kTigonRecipe};
 
 }  // namespace
 
 const Recipe& find_recipe(std::string_view name) {
-  const auto found = std::ranges::find(kRecipes, name, &Recipe::name);
+  const auto found =
+      std::ranges::find(kRecipes, name, [](const Recipe* recipe) { return recipe->name; });
   if (found == kRecipes.end()) throw std::logic_error("no recipe " + std::string(name));
-  return *found;
+  return **found;
 }
 
 }  // namespace tigon

@@ -14,6 +14,7 @@ struct MixerSizes {
   HeadShape heads;
   int64_t hidden_size = 0;
   at::Device device = at::kCPU;  // of the mixer's own parameters
+  int64_t layer = 0;
 };
 
 struct Recipe {
@@ -23,6 +24,7 @@ struct Recipe {
   /// A mixer with parameters serves one layer.
   std::shared_ptr<const Mixer> (*make_mixer)(const MixerSizes& sizes, int64_t window_keys,
                                              const Json& settings);
+  bool has_window = true;  // whether window_keys and layer_windows are keys of it
 };
 
 /// Throws std::logic_error for a name that is not a linearizing recipe's.

@@ -7,7 +7,7 @@
 #include <set>
 
 #include "core/error.h"
-#include "core/random.h"
+#include "model/parameter_init.h"
 
 namespace tigon {
 namespace {
@@ -22,14 +22,7 @@ std::string last_part(const std::string& module) {
 
 // Uniform in ±1/√in: kaiming_uniform with a = √5.
 at::Tensor initial_a(int64_t rank, int64_t in, uint64_t seed) {
-  at::Tensor a = at::empty({rank, in}, at::kFloat);
-  const double bound = 1 / std::sqrt(static_cast<double>(in));
-  Random random(seed);
-  float* data = a.mutable_data_ptr<float>();
-  for (int64_t i = 0; i < a.numel(); ++i) {
-    data[i] = static_cast<float>((2 * random.uniform() - 1) * bound);
-  }
-  return a;
+  return uniform_parameter({rank, in}, 1 / std::sqrt(static_cast<double>(in)), seed, at::kCPU);
 }
 
 }  // namespace

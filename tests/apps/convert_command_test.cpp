@@ -54,7 +54,7 @@ TEST_CASE("convert says that quality needs training", "[convert_command]") {
 TEST_CASE("convert refuses what it cannot do and leaves nothing", "[convert_command]") {
   const TinyFolders folders;
   const std::vector<std::string> before = folders.folder.names();
-  check_fails(convert(folders, "supra", "out"), 2, "recipe \"supra\" is not supported yet");
+  check_fails(convert(folders, "linger", "out"), 2, "expected a recipe");
   check_fails(convert(folders, "windo", "out"), 2, "found \"windo\"");
   check_fails(convert(folders, "window", "out", {"window_kys=8"}), 2, "window_keys?");
   check_fails(convert(folders, "window", "out", {"hybrid.every=8"}), 2, "found 8");

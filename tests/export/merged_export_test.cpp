@@ -5,6 +5,7 @@
 #include "support/refusal.h"
 #include "support/shared_material.h"
 #include "support/tolerance.h"
+#include "support/trained_mixers.h"
 
 using namespace tigon;
 using namespace tigon::testing;
@@ -45,15 +46,32 @@ TEST_CASE("a linearized folder has everything that the model needs elsewhere", "
   options.results = {{"teacher", {{"nats_per_token", 3.1049}, {"perplexity", 22.307}}},
                      {"window_only", {{"nats_per_token", 3.2976}, {"recovered", 0.0}}}};
   export_to(root / "out", loaded, options);
-  CHECK(names_in(root / "out") ==
-        std::vector<std::string>{"LICENSE.txt", "NOTICE", "README.md", "USE_POLICY.md",
-                                 "config.json", "configuration_tigon.py", "conversion_report.json",
-                                 "generation_config.json", "mixers_tigon.py", "model.safetensors",
-                                 "modeling_tigon.py", "rotary_tigon.py", "tokenizer.model",
-                                 "tokenizer_config.json"});
+  CHECK(names_in(root / "out") == std::vector<std::string>{"LICENSE.txt",
+                                                           "NOTICE",
+                                                           "README.md",
+                                                           "USE_POLICY.md",
+                                                           "config.json",
+                                                           "configuration_tigon.py",
+                                                           "conversion_report.json",
+                                                           "generation_config.json",
+                                                           "joint_tigon.py",
+                                                           "liger_tigon.py",
+                                                           "lolcats_tigon.py",
+                                                           "memory_tigon.py",
+                                                           "mixers_tigon.py",
+                                                           "model.safetensors",
+                                                           "modeling_tigon.py",
+                                                           "rotary_tigon.py",
+                                                           "scan_tigon.py",
+                                                           "supra_tigon.py",
+                                                           "tokenizer.model",
+                                                           "tokenizer_config.json",
+                                                           "window_tigon.py"});
   CHECK(read_text_file(root / "out/LICENSE.txt") == "base/LICENSE.txt");
   for (const std::string file :
-       {"configuration_tigon.py", "mixers_tigon.py", "modeling_tigon.py", "rotary_tigon.py"}) {
+       {"configuration_tigon.py", "joint_tigon.py", "liger_tigon.py", "lolcats_tigon.py",
+        "memory_tigon.py", "mixers_tigon.py", "modeling_tigon.py", "rotary_tigon.py",
+        "scan_tigon.py", "supra_tigon.py", "window_tigon.py"}) {
     CHECK(read_text_file(root / "out" / file) ==
           read_text_file(fs::path(TIGON_SOURCE_FOLDER "/src/export/python") / file));
   }
@@ -82,6 +100,22 @@ TEST_CASE("a linearized folder has everything that the model needs elsewhere", "
   const LoadedModel again = reload(root / "out");
   CHECK(again.plan == kLiger);
   check_bitwise("logits", logits_of_tokens(again), logits_of_tokens(loaded));
+}
+
+TEST_CASE("every recipe's folder is read back as it was written", "[merged_export]") {
+  const TemporaryFolder root;
+  const fs::path base = write_base(root);
+  for (const char* recipe :
+       {"window-sinks", "liger-hgrn2", "liger-gsa", "liger-mamba2", "liger-mlstm",
+        "liger-retention", "liger-rwkv6", "supra", "lolcats", "tigon"}) {
+    INFO(recipe);
+    const LoadedModel loaded = load_with_plan(base, load_plan(recipe, {"hybrid.layers=[0]"}));
+    for (const auto& mixer : loaded.stack) perturb_parameters(*mixer, 3);
+    export_to(root / recipe, loaded);
+    const LoadedModel again = reload(root / recipe);
+    CHECK(again.plan == loaded.plan);
+    check_bitwise("logits", logits_of_tokens(again), logits_of_tokens(loaded));
+  }
 }
 
 TEST_CASE("adapters are merged on the way out and stay in memory", "[merged_export]") {
@@ -200,7 +234,9 @@ TEST_CASE("exported untrained students equal another implementation's logits",
   const at::Tensor ids = golden(file, "ids").cpu().to(at::kLong);
   const std::vector<int64_t> tokens(ids.data_ptr<int64_t>(), ids.data_ptr<int64_t>() + ids.numel());
   const at::NoGradGuard no_grad;
-  for (const auto& [recipe, name] : {std::pair("liger-gla", "liger_gla"), {"window", "window"}}) {
+  for (const auto& [recipe, name] : {std::pair("liger-gla", "liger_gla"),
+                                     {"window", "window"},
+                                     {"liger-hgrn2", "liger_hgrn2"}}) {
     const TemporaryFolder root;
     export_to(root / "out", load_with_plan(folder, load_plan(recipe)));
     const LoadedModel loaded = reload(root / "out");

@@ -19,7 +19,8 @@ TEST_CASE("liger and window recipes add no parameter", "[convert]") {
   visit_parameters(model.weights, [&](const std::string&, const at::Tensor& parameter) {
     parameters += parameter.numel();
   });
-  for (const char* recipe : {"liger-gla", "window"}) {
+  for (const char* recipe : {"liger-gla", "liger-hgrn2", "liger-gsa", "liger-mamba2", "liger-mlstm",
+                             "liger-retention", "liger-rwkv6", "window", "window-sinks"}) {
     INFO(recipe);
     const Conversion conversion = convert(load_plan(recipe), model);
     CHECK(conversion.report.new_parameters == 0);
@@ -28,6 +29,23 @@ TEST_CASE("liger and window recipes add no parameter", "[convert]") {
     for (const auto& mixer : conversion.stack) CHECK(mixer->parameters().empty());
     for (const ReportedTensor& tensor : conversion.report.tensors) CHECK(tensor.fate == "copied");
   }
+}
+
+TEST_CASE("the report counts what supra and lolcats bring", "[convert]") {
+  const Model model = tiny_model();  // 2 layers, 4 query heads and 2 KV heads of 16
+  const auto new_parameters = [&](const char* recipe, const std::vector<std::string>& overrides) {
+    const ConversionReport report = convert(load_plan(recipe, overrides), model).report;
+    CHECK(report_to_json(report)["parameters"]["new"] == report.new_parameters);
+    CHECK(report_to_text(report).find("self_attn.mixer.w_q [") != std::string::npos);
+    return report.new_parameters;
+  };
+  CHECK(new_parameters("supra", {}) == 2 * (64 * 64 + 64 + 32 * 32 + 32));
+  CHECK(new_parameters("supra", {"maps=per_head"}) == 2 * 6 * (16 * 16 + 16));
+  CHECK(new_parameters("supra", {"affine=true", "decay=learned"}) ==
+        2 * (64 * 64 + 64 + 32 * 32 + 32 + 2 * 64 + 4));
+  CHECK(new_parameters("lolcats", {}) == 2 * (2 * 4 * 16 * 64 + 4));
+  CHECK(new_parameters("lolcats", {"feature_map=t2r", "key_maps=kv_heads", "hybrid.layers=[0]"}) ==
+        6 * 16 * 64 + 4 + 2 + 4);
 }
 
 TEST_CASE("the report accounts for every checkpoint tensor", "[convert]") {
@@ -78,7 +96,9 @@ TEST_CASE("untrained students equal another implementation's logits", "[convert]
   const std::vector<int64_t> tokens(ids.data_ptr<int64_t>(), ids.data_ptr<int64_t>() + ids.numel());
   const Batch batch = make_batch({tokens}, test_device());
   const at::NoGradGuard no_grad;
-  for (const auto& [recipe, name] : {std::pair("liger-gla", "liger_gla"), {"window", "window"}}) {
+  for (const auto& [recipe, name] : {std::pair("liger-gla", "liger_gla"),
+                                     {"window", "window"},
+                                     {"liger-hgrn2", "liger_hgrn2"}}) {
     const Conversion conversion = convert(load_plan(recipe), loaded.model);
     const at::Tensor logits =
         logits_of(loaded.model, forward_hidden(loaded.model, conversion.stack, batch));

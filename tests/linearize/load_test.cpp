@@ -150,8 +150,8 @@ TEST_CASE("broken linearize blocks are refused", "[load]") {
   refused("liger-gla", "linearize");
   refused(Json::object(), "recipe");
   Json block = good;
-  block["recipe"] = "supra";
-  refused(block, "recipe \"supra\" is not supported yet");
+  block["recipe"] = "linger";
+  refused(block, "expected a recipe");
   block = good;
   block["window_keys"] = 0;
   refused(block, "window_keys");

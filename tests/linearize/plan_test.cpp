@@ -41,6 +41,20 @@ TEST_CASE("recipes carry the published numbers", "[plan]") {
   CHECK(liger.softmax_layers.empty());
   CHECK(load_plan("window").window_keys == 64);
   CHECK(load_plan("none").is_teacher());
+  const Plan hgrn2 = load_plan("liger-hgrn2");
+  CHECK(hgrn2.settings.at("gate_normalizer") == 1);
+  CHECK(hgrn2.settings.at("lower_bound") == 0);
+  CHECK(load_plan("liger-gsa").settings.at("slots") == 64);
+  CHECK(load_plan("liger-gsa").settings.at("gate_normalizer") == 16);
+  const Plan supra = load_plan("supra");
+  CHECK(supra.settings.at("maps") == "across_heads");
+  CHECK(supra.settings.at("normalizer") == "group_norm");
+  CHECK(supra.settings.at("affine") == false);
+  CHECK(supra.settings.at("norm_eps") == 1e-5);
+  const Plan lolcats = load_plan("lolcats");
+  CHECK(lolcats.settings.at("window_form") == "terrace");
+  CHECK(lolcats.settings.at("feature_dim") == 64);
+  CHECK(lolcats.settings.at("window_factor") == 0.1);
   const Plan tigon = load_plan("tigon");
   CHECK(tigon.window_keys == 64);
   CHECK(tigon.settings == Json{{"decay_time", 512}});
@@ -87,17 +101,13 @@ TEST_CASE("every recipe file of the project is embedded and readable", "[plan]")
     CHECK(load_plan(name).recipe == name);
     ++count;
   }
-  CHECK(count == 4);
+  CHECK(count == 13);
 }
 
-TEST_CASE("recipes that are not there yet are refused by name, unknown ones with the list",
-          "[plan]") {
-  for (const std::string name : {"liger-hgrn2", "liger-gsa", "supra", "lolcats", "window-sinks"}) {
-    check_plan_refused(name, {}, "recipe \"" + name + "\" is not supported yet");
-  }
-  check_plan_refused("linger-gla", {}, "none, window, liger-gla, tigon");
+TEST_CASE("unknown recipes are refused with the list", "[plan]") {
+  check_plan_refused("linger-gla", {}, "none, window, window-sinks, liger-gla, liger-hgrn2");
   check_plan_refused("linger-gla", {}, "found \"linger-gla\"");
-  ConfigReader reader = ConfigReader::from_text("recipe: supra\nwindow_keys: 5\n", "config");
+  ConfigReader reader = ConfigReader::from_text("recipe: linger\nwindow_keys: 5\n", "config");
   CHECK(read_plan(reader).is_teacher());
   // One mistake, one problem: the other keys are not reported as unknown.
   check_refused<ConfigError>([&] { reader.finish(); }, "config: 1 problem");
@@ -117,6 +127,17 @@ TEST_CASE("values that do not exist are refused", "[plan]") {
   check_plan_refused("window", {"hybrid.layers=[1, 1]"}, "layer 1 is listed twice");
   check_plan_refused("window", {"hybrid.layers=[-1]"}, "hybrid.layers");
   check_plan_refused("tigon", {"decay_time=0"}, "decay_time");
+  check_plan_refused("window-sinks", {"sinks=0"}, "sinks");
+  check_plan_refused("liger-mamba2", {"gate_pool=none"}, "gate_pool");
+  check_plan_refused("liger-hgrn2", {"lower_bound=1"}, "lower_bound");
+  check_plan_refused("liger-gsa", {"slots=0"}, "slots");
+  check_plan_refused("supra", {"window_keys=64"}, "window_keys");
+  check_plan_refused("supra", {"decay=fast"}, "decay");
+  check_plan_refused("supra", {"affine=true", "normalizer=denominator"},
+                     "expected false with normalizer: denominator");
+  check_plan_refused("lolcats", {"window_form=round"}, "window_form");
+  check_plan_refused("lolcats", {"window_factor=1"}, "window_factor");
+  check_plan_refused("lolcats", {"affine_factors=maybe"}, "affine_factors");
   check_plan_refused("window", {"layer_windows.last=64"}, "expected the number of a layer");
   check_plan_refused("window", {"layer_windows.-1=64"}, "expected the number of a layer");
   check_plan_refused("window", {"layer_windows.1=0"}, "layer_windows.1");
@@ -128,6 +149,11 @@ TEST_CASE("a plan survives JSON", "[plan]") {
   for (const Plan& plan :
        {load_plan("none"), load_plan("window", {"hybrid.layers=[0]"}),
         load_plan("tigon", {"layer_windows={0: 7, 11: 300}", "hybrid.layers=[3]"}),
+        load_plan("window-sinks", {"sinks=9"}), load_plan("liger-hgrn2", {"lower_bound=0.1"}),
+        load_plan("liger-gsa", {"slots=32", "hybrid.every=8"}), load_plan("liger-mamba2"),
+        load_plan("liger-mlstm"), load_plan("liger-retention"), load_plan("liger-rwkv6"),
+        load_plan("supra", {"affine=true", "decay=learned", "hybrid.layers=[1]"}),
+        load_plan("lolcats", {"affine_factors=true", "window_factor=0.3"}),
         load_plan("liger-gla", {"mix=0.1", "gate_normalizer=3.7", "hybrid.every=3"})}) {
     CHECK(plan_from_json(plan_to_json(plan), "test") == plan);
     // Through text too: numbers keep every digit.
@@ -156,8 +182,8 @@ TEST_CASE("a broken linearize block is an error that names its source", "[plan]"
   refused("liger-gla", "expected an object");
   refused(Json::object(), "recipe");
   Json json = good;
-  json["recipe"] = "supra";
-  refused(json, "not supported yet");
+  json["recipe"] = "linger";
+  refused(json, "expected a recipe");
   json = good;
   json["window_keys"] = "many";
   refused(json, "window_keys");
@@ -202,7 +228,8 @@ TEST_CASE("a plan that does not fit the model is refused", "[plan]") {
 
 TEST_CASE("single layers may have wider windows", "[plan]") {
   const ModelConfig config = tiny_config(/*num_layers=*/3);
-  for (const std::string recipe : {"window", "liger-gla", "tigon"}) {
+  for (const std::string recipe :
+       {"window", "window-sinks", "liger-gla", "liger-hgrn2", "liger-rwkv6", "tigon"}) {
     const MixerStack stack = build_stack(load_plan(recipe, {"layer_windows.1=8"}), config);
     CHECK(describes(*stack[0], "of 64 keys"));
     CHECK(describes(*stack[1], "of 8 keys"));
@@ -214,6 +241,45 @@ TEST_CASE("a plan with a budget still to be spent builds no stack", "[plan]") {
   const Plan plan = load_plan("tigon", {"state_bytes=2M"});
   CHECK(plan.state_bytes == 2'000'000);
   check_refused<UsageError>([&] { build_stack(plan, tiny_config(2)); }, "chosen by tigon train");
+}
+
+TEST_CASE("a recipe's settings reach its mixers", "[plan]") {
+  const ModelConfig config = tiny_config(/*num_layers=*/2);
+  const auto text = [&](const std::string& recipe, const std::vector<std::string>& overrides) {
+    const MixerStack stack = build_stack(load_plan(recipe, overrides), config);
+    CHECK(stack[0]->kind() == (recipe == "window-sinks" ? "window" : recipe));
+    return stack[0]->describe();
+  };
+  CHECK(text("window-sinks", {"sinks=9"}) == "window of 64 keys + 9 sinks");
+  CHECK(text("liger-hgrn2", {"gate_normalizer=2", "mix=0.25", "window_keys=7"}) ==
+        "window of 7 keys + gated recurrence (gate σ(k)^(1/2), mix 0.25)");
+  CHECK(text("liger-gsa", {"slots=8"}) ==
+        "window of 64 keys + gated recurrence (gate σ(k)^(1/16), 8 slots, mix 0.5)");
+  CHECK(text("liger-mamba2", {}) ==
+        "window of 64 keys + gated recurrence (gate exp(−softplus(mean k)/16), mix 0.5)");
+  CHECK(text("liger-mlstm", {}) == text("liger-retention", {}));
+  CHECK(text("liger-rwkv6", {}) ==
+        "window of 64 keys + gated recurrence (gate exp(−exp(k)/16), mix 0.5)");
+  CHECK(text("supra", {"maps=per_head", "decay=none", "normalizer=both", "affine=true"}) ==
+        "linear recurrence (maps per head, no decay, denominator and norm over each head with "
+        "weights)");
+  CHECK(text("lolcats", {"window_form=sliding", "feature_map=t2r", "feature_dim=12"}) ==
+        "window of 64 keys + linear attention (12 features of T2R, one denominator)");
+  check_refused<UsageError>([&] { text("liger-gsa", {"slots=5"}); },
+                            "slots: expected a number that divides the head size 16");
+}
+
+TEST_CASE("random maps depend on the seed and the layer alone", "[plan]") {
+  const ModelConfig config = tiny_config(/*num_layers=*/2);
+  for (const auto& [recipe, init] :
+       {std::pair("supra", "map_init=published"), {"lolcats", "map_init=kaiming"}}) {
+    const auto maps = [&, recipe = recipe, init = init](const std::string& seed, int64_t layer) {
+      return build_stack(load_plan(recipe, {init, seed}), config)[layer]->parameters()[0].second;
+    };
+    CHECK(maps("seed=1", 0).equal(maps("seed=1", 0)));
+    CHECK_FALSE(maps("seed=1", 0).equal(maps("seed=1", 1)));
+    CHECK_FALSE(maps("seed=1", 0).equal(maps("seed=2", 0)));
+  }
 }
 
 TEST_CASE("every layer has parameters of its own", "[plan]") {

@@ -5,9 +5,13 @@
 
 #include <algorithm>
 
+#include "model/liger_mixer.h"
+#include "model/lolcats_mixer.h"
+#include "model/supra_mixer.h"
 #include "support/catch.h"
 #include "support/tiny_model.h"
 #include "support/tolerance.h"
+#include "support/trained_mixers.h"
 
 using namespace tigon;
 using namespace tigon::testing;
@@ -29,6 +33,54 @@ struct NamedStack {
   MixerStack stack;
 };
 
+void add_liger_stacks(const ModelConfig& config, std::vector<NamedStack>& all) {
+  for (const LigerVariant variant :
+       {LigerVariant::kHgrn2, LigerVariant::kGsa, LigerVariant::kMamba2, LigerVariant::kMlstm,
+        LigerVariant::kRetention, LigerVariant::kRwkv6}) {
+    const auto mixer =
+        make_liger_mixer(head_shape(config),
+                         {.variant = variant, .window_keys = 16, .gate_normalizer = 4, .slots = 8});
+    all.push_back({mixer->kind(), MixerStack(config.num_layers, mixer)});
+  }
+}
+
+void add_supra_stacks(const ModelConfig& config, std::vector<NamedStack>& all) {
+  using Options = SupraMixerOptions;
+  for (const Options& options :
+       {Options{}, Options{.init = Options::Init::kIdentity, .decay = Options::Decay::kNone},
+        Options{.maps = Options::Maps::kPerHead,
+        .decay = Options::Decay::kLearned,
+        .normalizer = Options::Normalizer::kBoth,
+        .has_affine = true}}) {
+    const MixerStack stack = trained_stack(config.num_layers, [&](int64_t) {
+      return make_supra_mixer(head_shape(config), options, test_device());
+    });
+    all.push_back({"supra: " + stack[0]->describe(), stack});
+  }
+}
+
+void add_lolcats_stacks(const ModelConfig& config, std::vector<NamedStack>& all) {
+  using Options = LolcatsMixerOptions;
+  const auto terrace = Options::WindowForm::kTerrace, sliding = Options::WindowForm::kSliding;
+  for (const Options& options :
+       {Options{.feature_dim = 8, .window_form = terrace, .window_keys = 16},
+        Options{.feature_dim = 8, .window_form = sliding, .window_keys = 16},
+        Options{.feature_map = Options::FeatureMap::kT2r,
+        .feature_dim = 8,
+        .window_form = terrace,
+        .window_keys = 7,
+        .has_key_map_per_query = false}}) {
+    const MixerStack stack = trained_stack(config.num_layers, [&](int64_t) {
+      return make_lolcats_mixer(head_shape(config), options, test_device());
+    });
+    all.push_back({"lolcats: " + stack[0]->describe(), stack});
+  }
+  all.push_back({"terrace alone", MixerStack(config.num_layers,
+                                             make_lolcats_mixer(head_shape(config),
+                                                                {.window_keys = 16}, test_device())
+                                                 ->without_recurrence())});
+}
+
 std::vector<NamedStack> stacks(const ModelConfig& config) {
   const HeadShape shape = head_shape(config);
   std::vector<NamedStack> all = {{"teacher", make_teacher_stack(config)}};
@@ -46,6 +98,9 @@ std::vector<NamedStack> stacks(const ModelConfig& config) {
   for (const int64_t keys : {1, 16, 64}) {
     all.push_back({"tigon of " + std::to_string(keys), trained_tigon_stack(config, keys)});
   }
+  add_liger_stacks(config, all);
+  add_supra_stacks(config, all);
+  add_lolcats_stacks(config, all);
   all.push_back(
       {"hybrid",
        {make_liger_gla_mixer(shape, {.window_keys = 16, .mix = 0.3}), make_softmax_mixer(shape)}});

@@ -1,5 +1,6 @@
 // Logits and greedy tokens against transformers, and the untrained students of a real model.
 
+#include "model/liger_mixer.h"
 #include "model/plain_llama.h"
 #include "support/catch.h"
 #include "support/shared_material.h"
@@ -115,6 +116,9 @@ TEST_CASE("Untrained students of a trained model: logits of another implementati
   check_close("liger_gla", logits(model, liger_stack, ids), golden(file, "liger_gla"),
               kFloat32Student);
   check_close("window", logits(model, window_stack, ids), window, kFloat32Student);
+  const MixerStack hgrn2_stack(model.config.num_layers, make_liger_mixer(shape, {}));
+  check_close("liger_hgrn2", logits(model, hgrn2_stack, ids), golden(file, "liger_hgrn2"),
+              kFloat32Student);
   check_close("liger_gla without its recurrence", logits(model, branch_off, ids), window,
               kFloat32Student);
 }

@@ -2,6 +2,9 @@
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include "model/liger_mixer.h"
+#include "model/lolcats_mixer.h"
+#include "model/supra_mixer.h"
 #include "ops/linear_cross_entropy/linear_cross_entropy.h"
 #include "support/allocations.h"
 #include "support/catch.h"
@@ -80,12 +83,18 @@ TEST_CASE("Recomputed layers give the same loss and gradients") {
     const Model model = trainable_model(trained);
     const HeadShape shape = head_shape(model.config);
     const MixerStack tigon = trained_tigon_stack(model.config, 16);
-    for (const auto& mixer : tigon) {
-      for (auto [name, parameter] : mixer->parameters()) parameter.requires_grad_();
+    const MixerStack others = {
+        make_liger_mixer(shape, {.variant = LigerVariant::kGsa, .window_keys = 16, .slots = 8}),
+        make_supra_mixer(shape, {}, test_device()),
+        make_lolcats_mixer(shape, {.feature_dim = 8, .window_keys = 16}, test_device())};
+    for (const MixerStack& stack : {tigon, others}) {
+      for (const auto& mixer : stack) {
+        for (auto [name, parameter] : mixer->parameters()) parameter.requires_grad_();
+      }
     }
     for (const MixerStack& stack :
          {MixerStack(3, make_softmax_mixer(shape)),
-          MixerStack(3, make_liger_gla_mixer(shape, {.window_keys = 16})), tigon}) {
+          MixerStack(3, make_liger_gla_mixer(shape, {.window_keys = 16})), tigon, others}) {
       INFO(stack.front()->describe());
       const Gradients expected = gradients(model, stack, Kept::kEverything);
       for (const Kept kept : kRecomputing) {

@@ -35,7 +35,27 @@ EXPORTS = {
     "tigon-hybrid": ("tigon", ["window_keys=1", "hybrid.layers=[1]"], "tied", "TigonForCausalLM"),
     "none": ("none", [], "tied", "LlamaForCausalLM"),
 }
+MORE_RECIPES = {
+    "window-sinks": ("window-sinks", ["window_keys=12", "sinks=3"]),
+    "liger-hgrn2": ("liger-hgrn2", ["window_keys=8", "lower_bound=0.2"]),
+    "liger-gsa": ("liger-gsa", ["window_keys=8", "slots=8"]),
+    "liger-mamba2": ("liger-mamba2", ["window_keys=8", "gate_normalizer=4"]),
+    "liger-mlstm": ("liger-mlstm", ["window_keys=8", "gate_normalizer=4"]),
+    "liger-retention": ("liger-retention", ["window_keys=8", "hybrid.every=3"]),
+    "liger-rwkv6": ("liger-rwkv6", ["window_keys=8"]),
+    "supra": ("supra", []),
+    "supra-per-head": ("supra", ["maps=per_head", "decay=learned", "normalizer=both", "affine=true"]),
+    "lolcats": ("lolcats", ["window_keys=8", "feature_dim=12", "layer_windows.1=5"]),
+    "lolcats-sliding": (
+        "lolcats",
+        ["window_keys=8", "window_form=sliding", "feature_map=t2r", "feature_dim=16", "map_init=kaiming",
+         "key_maps=kv_heads", "affine_factors=true", "hybrid.layers=[1]"],
+    ),
+}  # fmt: skip
+EXPORTS |= {name: (*export, "llama3", "TigonForCausalLM") for name, export in MORE_RECIPES.items()}
 each_export = pytest.mark.parametrize("exported", EXPORTS, indirect=True)
+# Generating takes long: of the others one of each kind of memory.
+GENERATING = [name for name in EXPORTS if name not in MORE_RECIPES] + ["window-sinks", "liger-gsa", "supra", "lolcats"]
 
 
 def invented_text(words, seed):
@@ -144,7 +164,7 @@ def run_alone(folder, tmp_path, prompts, new_tokens):
     return json.loads((alone / "answer.json").read_text())
 
 
-@each_export
+@pytest.mark.parametrize("exported", GENERATING, indirect=True)
 def test_greedy_tokens_from_the_folder_alone(tmp_path, exported, tokenizer_bytes):
     # Longer than three windows, about one, and shorter than one.
     texts = [invented_text(20, 1), invented_text(4, 2), invented_text(1, 3)]
@@ -165,8 +185,9 @@ def test_greedy_tokens_from_the_folder_alone(tmp_path, exported, tokenizer_bytes
 
 
 @torch.no_grad()
-def test_memory_does_not_grow(exports):
-    model = load(exports / "liger-gla")
+@pytest.mark.parametrize("name", ["liger-gla", "window-sinks", "liger-gsa", "supra", "lolcats"])
+def test_memory_does_not_grow(exports, name):
+    model = load(exports / name)
     sizes = []
     for length in (50, 500):
         sizes.append(model(random_ids(1, length), use_cache=True).past_key_values.num_bytes())
@@ -174,7 +195,7 @@ def test_memory_does_not_grow(exports):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["liger-gla", "hybrid"])
+@pytest.mark.parametrize("name", ["liger-gla", "hybrid", *MORE_RECIPES])
 def test_left_padding_touches_nothing(exports, name):
     model, ids = load(exports / name), random_ids(1, 40)
     expected = model(ids).logits
@@ -195,8 +216,9 @@ def test_left_padding_touches_nothing(exports, name):
 
 
 @torch.no_grad()
-def test_beam_search_moves_the_memory_along(exports):
-    model, ids = load(exports / "liger-gla"), random_ids(2, 30)
+@pytest.mark.parametrize("name", ["liger-gla", "lolcats"])
+def test_beam_search_moves_the_memory_along(exports, name):
+    model, ids = load(exports / name), random_ids(2, 30)
     options = {"attention_mask": torch.ones_like(ids), "max_new_tokens": 20, "num_beams": 3, "do_sample": False}
     assert torch.equal(model.generate(ids, **options), model.generate(ids, **options, use_cache=False))
 
@@ -215,8 +237,9 @@ def test_bfloat16_is_as_good_as_transformers_own(tmp_path, teachers):
     assert relative_rms(ours, exact) <= TOLERANCE["kLowPrecisionFactor"] * relative_rms(theirs, exact)
 
 
-def test_gradients_reach_every_parameter(exports):
-    model, ids = load(exports / "hybrid").train(), random_ids(2, 40)
+@pytest.mark.parametrize("name", ["hybrid", "liger-gsa", "supra-per-head", "lolcats-sliding"])
+def test_gradients_reach_every_parameter(exports, name):
+    model, ids = load(exports / name).train(), random_ids(2, 40)
     output = model(ids, labels=ids)
     assert output.past_key_values is None
     output.loss.backward()
@@ -226,7 +249,7 @@ def test_gradients_reach_every_parameter(exports):
 
 TRAINING = """
 model: {{path: "{model}"}}
-linearize: {{recipe: liger-gla, window_keys: 8}}
+linearize: {{recipe: {recipe}}}
 lora: {{rank: 4, alpha: 8, targets: [q_proj, k_proj, v_proj]}}
 data: {{train: ["{text}"], validation_fraction: 0.2, seq_len: 32, cache: "{folder}/cache"}}
 train: {{steps: 6, batch_rows: 2, optimizer: {{lr: 1e-2}}, validation_rows: 4}}
@@ -238,18 +261,22 @@ threads: 1
 
 
 @torch.no_grad()
-def test_a_trained_adapter_is_merged_for_transformers(tmp_path, teachers):
+@pytest.mark.parametrize(
+    ("recipe", "overrides"),
+    [("liger-gla", ["window_keys=8"]), ("liger-gsa", ["slots=8"]), ("supra", []), ("lolcats", ["window_keys=8"])],
+)
+def test_a_trained_adapter_is_merged_for_transformers(tmp_path, teachers, recipe, overrides):
     model, text = teachers / "tied", tmp_path / "text.txt"
     text.write_text(invented_text(2000, 5))
-    (tmp_path / "run.yaml").write_text(TRAINING.format(model=model, text=text, folder=tmp_path))
-    run_tigon("train", tmp_path / "run.yaml")
+    (tmp_path / "run.yaml").write_text(TRAINING.format(recipe=recipe, model=model, text=text, folder=tmp_path))
+    run_tigon("train", tmp_path / "run.yaml", *(f"linearize.{override}" for override in overrides))
     run_tigon("export", "--run", tmp_path / "run", "--out", tmp_path / "merged")
     ids = random_ids(2, 60)
     logits = load(tmp_path / "merged")(ids).logits
     check_close("merged", logits, tigon_logits(tmp_path, tmp_path / "merged", ids), "kFloat32Student")
     adapter = ["--adapter", tmp_path / "run/checkpoints/last"]
     check_close("trained", logits, tigon_logits(tmp_path, model, ids, *adapter), "kMergedFloat32")
-    run_tigon("convert", "--model", model, "--recipe", "liger-gla", "--out", tmp_path / "untrained", "window_keys=8")
+    run_tigon("convert", "--model", model, "--recipe", recipe, "--out", tmp_path / "untrained", *overrides)
     assert relative_rms(load(tmp_path / "untrained")(ids).logits, logits) > 0.05
 
 
@@ -267,7 +294,7 @@ def test_real_weights_equal_another_implementation(tmp_path):
     if not (model.exists() and golden.exists()):
         pytest.skip("needs shared/models/gutenberg-25m and its golden logits, which are absent")
     expected = load_file(golden)
-    for recipe, name in (("liger-gla", "liger_gla"), ("window", "window")):
+    for recipe, name in (("liger-gla", "liger_gla"), ("window", "window"), ("liger-hgrn2", "liger_hgrn2")):
         run_tigon("convert", "--model", model, "--recipe", recipe, "--out", tmp_path / recipe)
         logits = load(tmp_path / recipe)(expected["ids"].long()).logits
         check_close(recipe, logits, expected[name], "kFloat32Student")

@@ -12,6 +12,7 @@
 #include "model/forward.h"
 #include "model/tensor_io.h"
 #include "support/compare.h"
+#include "support/trained_mixers.h"
 
 namespace tigon::testing {
 
@@ -66,17 +67,10 @@ inline std::vector<int64_t> random_tokens(int64_t count, int64_t vocab_size, uin
 /// A tigon mixer a layer with short decay times and parameters that are far from their initial
 /// values, as if trained. They require no gradient.
 inline MixerStack trained_tigon_stack(const ModelConfig& config, int64_t window_keys) {
-  MixerStack stack;
-  uint64_t seed = 900;
-  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
-    stack.push_back(make_tigon_mixer(head_shape(config), config.hidden_size,
-                                     {.window_keys = window_keys, .decay_time = 12},
-                                     test_device()));
-    for (const auto& [name, parameter] : stack.back()->parameters()) {
-      parameter.add_(0.1 * random_tensor(parameter.sizes(), ++seed));
-    }
-  }
-  return stack;
+  return trained_stack(config.num_layers, [&](int64_t) {
+    return make_tigon_mixer(head_shape(config), config.hidden_size,
+                            {.window_keys = window_keys, .decay_time = 12}, test_device());
+  });
 }
 
 /// Writes config.json and model.safetensors into an existing folder. No tokenizer.

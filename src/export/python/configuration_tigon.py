@@ -3,19 +3,20 @@
 `base_layers` says what the base's family implies: which linear layers have a bias, whether each head
 of q and k is normalised, the base's own sliding window in each layer (0: none; empty: no layer).
 `linearize` says which mixer each layer has, with every number (see mixers_tigon.py):
-  recipe           "window", "liger-gla" or "tigon"
-  window_keys      keys a token sees, itself included
-  layer_windows    {"7": 256}: window_keys of single layers
-  gate_normalizer  (liger-gla) log decay = logsigmoid(k) / gate_normalizer
-  mix              (liger-gla) the recurrence's share of the output
-  decay_time       (tigon) tokens, of every channel before training
+  recipe           one of RECIPES
+  window_keys      keys a token sees, itself included (not supra)
+  layer_windows    {"7": 256}: window_keys of single layers (not supra)
   hybrid           {"every": n, "layers": [...]}: layers that keep softmax attention
+and the keys of the recipe itself, which the files of the mixers explain.
 """
 
 from transformers import PretrainedConfig
 
 
-RECIPES = ("window", "liger-gla", "tigon")
+RECIPES = (
+    "window", "window-sinks", "liger-gla", "liger-hgrn2", "liger-gsa", "liger-mamba2", "liger-mlstm", "liger-retention",
+    "liger-rwkv6", "supra", "lolcats", "tigon",
+)  # fmt: skip
 
 
 class TigonConfig(PretrainedConfig):

@@ -14,7 +14,7 @@ from transformers import GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 
 from .configuration_tigon import TigonConfig
-from .mixers_tigon import make_memory, make_mixer
+from .mixers_tigon import make_mixer
 from .rotary_tigon import rotary_embedding
 
 
@@ -27,8 +27,8 @@ class TigonCache:
     is_compileable = False
     is_croppable = False  # a recurrent state cannot be rolled back
 
-    def __init__(self, config):
-        self.layers = [make_memory(config, i) for i in range(config.num_hidden_layers)]
+    def __init__(self, layers):
+        self.layers = layers
         self.seen_columns = 0  # padding included
         self.lengths = None  # [B] real tokens
 
@@ -75,7 +75,6 @@ class TigonAttention(nn.Module):
     def __init__(self, config, layer):
         super().__init__()
         self.config = config
-        self.layer = layer
         self.mixer = make_mixer(config, layer)
         D, bias = config.head_dim, config.base_layer("qkv_bias")
         self.q_proj = nn.Linear(config.hidden_size, config.num_attention_heads * D, bias=bias)
@@ -97,7 +96,7 @@ class TigonAttention(nn.Module):
         if self.q_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
         if memory is None:
-            memory = make_memory(self.config, self.layer)
+            memory = self.mixer.make_memory()
         out = self.mixer(x, q, k, v, positions, is_real, rotary, memory)
         return self.o_proj(out.transpose(1, 2).reshape(B, T, -1))
 
@@ -130,6 +129,9 @@ class TigonModel(TigonPreTrainedModel):
         self.norm = TigonRMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_init()
 
+    def make_cache(self):
+        return TigonCache([layer.self_attn.mixer.make_memory() for layer in self.layers])
+
     def forward(
         self,
         input_ids=None,
@@ -142,7 +144,7 @@ class TigonModel(TigonPreTrainedModel):
     ):
         x = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
         if use_cache and past_key_values is None:
-            past_key_values = TigonCache(self.config)
+            past_key_values = self.make_cache()
         B, T = x.shape[:2]
         is_real = new_columns_mask(attention_mask, B, T, past_key_values, x.device)
         # Positions count real tokens: left padding does not move them.
@@ -207,7 +209,7 @@ class TigonForCausalLM(TigonPreTrainedModel, GenerationMixin):
     def _prepare_cache_for_generation(self, generation_config, model_kwargs, *unused):
         # generate() would make its own kind of cache.
         if generation_config.use_cache and model_kwargs.get("past_key_values") is None:
-            model_kwargs["past_key_values"] = TigonCache(self.config)
+            model_kwargs["past_key_values"] = self.model.make_cache()
 
     def forward(
         self,
