@@ -29,6 +29,7 @@ struct SumsShared {
   alignas(16) bf16 right[2][kChunkTokens * kRowStride<D>];
   float factors[2][kChunkTokens];
   float column_sums[2 * D];
+  float decays[D];
 };
 
 /// Row `half`·D of the state of one chunk and head: an element's index divided by D.
@@ -91,19 +92,21 @@ __global__ void __launch_bounds__(kThreads) final_state_kernel(const JointParams
       sum_keys<D>(state, shared, p, p.chunks[leaving].first_token, length, head, half);
   const int64_t row = first_state_row<D>(p, leaving, head, half);
   const bf16* before = static_cast<const bf16*>(p.states) + row * D;
-  const auto decay = [&](int channel) {
+  for (int channel = threadIdx.x; channel < D; channel += kThreads) {
     const float log_decay = p.log_decay[(static_cast<int64_t>(head) * 2 + half) * D + channel];
-    return exp2_fast(kLog2E * log_decay * static_cast<float>(length - kMiddlePlace - 1));
-  };
+    shared.decays[channel] =
+        exp2_fast(kLog2E * log_decay * static_cast<float>(length - kMiddlePlace - 1));
+  }
+  __syncthreads();
   state.for_each_pair(lane, [&](int channel, int column, float2 sum) {
     const float2 old = unpack(load_pair(before + channel * D + column));
     float* pair = target + channel * (D + 1) + column;
-    pair[0] = decay(channel) * (old.x + sum.x);
-    pair[1] = decay(channel) * (old.y + sum.y);
+    pair[0] = shared.decays[channel] * (old.x + sum.x);
+    pair[1] = shared.decays[channel] * (old.y + sum.y);
   });
   const int channel = threadIdx.x;
   if (channel < D) {
-    target[channel * (D + 1) + D] = decay(channel) * (p.masses[row + channel] + mass);
+    target[channel * (D + 1) + D] = shared.decays[channel] * (p.masses[row + channel] + mass);
   }
 }
 
