@@ -131,12 +131,6 @@ __device__ void store_head(const HeadRows& target, const FragmentA (&rows)[D / 1
 }
 
 template <int D>
-struct BwdQueryShared : JointQueryShared<D> {
-  // Gradients of far scores, one tile a warp: registers are scarcer.
-  alignas(16) bf16 score_tiles[kMostWarps][kTile * kRowStride<kChunkTokens>];
-};
-
-template <int D>
 __global__ void __launch_bounds__(32 * kMostWarps, D == 64 ? 2 : 1)
     bwd_queries_kernel(const JointParams p) {
   extern __shared__ __align__(16) char memory[];

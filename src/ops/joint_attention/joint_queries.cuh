@@ -22,6 +22,13 @@ struct JointQueryShared {
   alignas(16) float log_decay[2 * D];
 };
 
+/// Of the backward pass, whose registers are scarcer: the gradients of a warp's far scores lie
+/// here.
+template <int D>
+struct BwdQueryShared : JointQueryShared<D> {
+  alignas(16) bf16 score_tiles[kMostWarps][kTile * kRowStride<kChunkTokens>];
+};
+
 /// What a block works on.
 struct QueryBlock {
   Chunk chunk;
