@@ -6,8 +6,9 @@
 //           dq += dz wᵀ, d log a += (r − 32) y
 // Shapes    as forward; query_logit_gradients dz [N, H, D], weighted_queries w Q' [N, H, 2D] bf16
 // Grid      (C, Hkv) blocks of 128 threads for each query head at work at once (one or two)
-// Tiles     as forward; one warp owns 16 query rows, all its products stay in registers
-// Memory    shared as forward. Reads q, do and o once, writes dq, dz, w Q' and RoPE(q)
+// Tiles     as forward; one warp owns 16 query rows
+// Memory    shared as forward and 18 KB more. Reads q, do and o once, writes dq, dz, w Q' and
+//           RoPE(q)
 // Saves     δ, dz, w Q' and RoPE(q) for the kernels that follow
 // Order     fixed; deterministic
 #include "ops/chunks/chunk_launch.cuh"

@@ -2,8 +2,8 @@
 //
 // Computes  T_c = Σ_s K'_s [v_s; 1]ᵀ over a chunk's tokens, then along each segment
 //           S'_{c+1} = a^64 (S'_c + T_c); backward, with V the gradient of S',
-//           direct_c = Σ_i (w Q')_i [do_i; −do_i·o_i]ᵀ over the queries that read S'_c, V_c =
-//           direct_c + dT_c, dT_c = a^64 V_{c+1}, d log a = 64 Σ_c S'_c ⊙ V_c
+//           direct_c = Σ_i (w Q')_i [do_i; −do_i·o_i]ᵀ over the queries that read S'_c,
+//           V_c = direct_c + dT_c, dT_c = a^64 V_{c+1}, d log a = 64 Σ_c S'_c ⊙ V_c
 // Shapes    states [C, Hkv, 2D, D] in bf16, accumulated in float32; masses [C, Hkv, 2D] float32
 // Grid      sums of chunks: (C, Hkv, 2 halves of the channels) blocks of 256; scans: one warp for
 //           each row of each segment's state
@@ -38,7 +38,8 @@ __device__ int64_t first_state_row(const JointParams& p, int64_t index, int head
   return ((index * p.kv_heads + head) * 2 + half) * D;
 }
 
-/// Σ_s K'_s [v_s; 1]ᵀ over the first `length` tokens of a chunk: D of the channels from 16·… on.
+/// Σ_s K'_s [v_s; 1]ᵀ over the first `length` tokens of a chunk, for one half of the
+/// channels; the sums of the last column are returned, in the first D threads.
 template <int D>
 __device__ float sum_keys(StatePieces<D>& state, SumsShared<D>& shared, const JointParams& p,
                           int64_t first_token, int length, int head, int half) {
