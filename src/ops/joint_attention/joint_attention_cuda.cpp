@@ -12,6 +12,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 
@@ -104,7 +105,9 @@ struct Launch {
     params.heads = static_cast<int>(H);
     params.kv_heads = static_cast<int>(Hkv);
     params.head_dim = static_cast<int>(D);
-    params.window_chunks = static_cast<int>(call.options.window_keys / cuda::kChunkTokens);
+    // Where a window holds every chunk, longer ones are the same.
+    params.window_chunks =
+        static_cast<int>(std::min(call.options.window_keys / cuda::kChunkTokens, C));
     params.softmax_scale = static_cast<float>(1 / std::sqrt(static_cast<double>(D)));
     params.w_q = numbers(call.w_q);
     params.w_k = numbers(call.w_k);

@@ -1,6 +1,5 @@
-// Computes  what the keys of a chunk get through the far part, from the queries W chunks later
-// whose
-//           window they are leaving, and through the state:
+// Computes  what the keys of a chunk get through the far part, from the queries W chunks later,
+//           whose window they are leaving, and through the state:
 //           dv_j += Σ_{r ≥ s} (w Q')_i·K'_j do_i + K'_j dT
 //           y = K' ⊙ dK' with dK'_j = Σ_{r ≥ s} (do_i·v_j − δ_i) (w Q')_i + dT [v_j; 1]
 //           d log_importance = Σ y, dz = y₊ − y₋ − (φ₊ − φ₋) Σ y over the halves of the channels,
@@ -10,7 +9,9 @@
 //           of the channels of dK'
 // Tiles     16 keys by 16 queries, scores transposed (keys are rows) and never stored
 // Memory    D = 64: 81 KB shared; D = 128: 154 KB. Reads w Q' and do of every head of the group
-// once Saves     nothing Order     heads, then tiles of queries, each in order; deterministic
+//           once, the next head's while one is worked on
+// Saves     nothing
+// Order     heads, then tiles of queries, each in order; deterministic
 #include <algorithm>
 
 #include "ops/chunks/chunk_launch.cuh"
@@ -338,7 +339,7 @@ int joint_shared_memory(int head_dim) {
   int bytes = -1;
   with_head_dim(head_dim, [&](auto size) {
     constexpr int D = decltype(size)::value;
-    bytes = static_cast<int>(std::max(sizeof(FarKeyShared<D>), sizeof(JointQueryShared<D>)));
+    bytes = static_cast<int>(std::max(sizeof(FarKeyShared<D>), sizeof(BwdQueryShared<D>)));
     return cudaSuccess;
   });
   return bytes;

@@ -6,8 +6,9 @@
 //           dq += dz wᵀ, d log a += (r − 32) y
 // Shapes    as forward; query_logit_gradients dz [N, H, D], weighted_queries w Q' [N, H, 2D] bf16
 // Grid      (C, Hkv) blocks of 128 threads for each query head at work at once (one or two)
-// Tiles     as forward; one warp owns 16 query rows, all its products stay in registers
-// Memory    shared as forward. Reads q, do and o once, writes dq, dz, w Q' and RoPE(q)
+// Tiles     as forward; one warp owns 16 query rows
+// Memory    shared as forward and 18 KB more. Reads q, do and o once, writes dq, dz, w Q' and
+//           RoPE(q)
 // Saves     δ, dz, w Q' and RoPE(q) for the kernels that follow
 // Order     fixed; deterministic
 #include "ops/chunks/chunk_launch.cuh"
@@ -129,12 +130,6 @@ __device__ void store_head(const HeadRows& target, const FragmentA (&rows)[D / 1
     store_rows(first + 16 * n, target.token_stride, rows[n], block.valid, block.lane);
   }
 }
-
-template <int D>
-struct BwdQueryShared : JointQueryShared<D> {
-  // Gradients of far scores, one tile a warp: registers are scarcer.
-  alignas(16) bf16 score_tiles[kMostWarps][kTile * kRowStride<kChunkTokens>];
-};
 
 template <int D>
 __global__ void __launch_bounds__(32 * kMostWarps, D == 64 ? 2 : 1)

@@ -5,10 +5,9 @@
 // Shapes    k, v, dk, dv [N, Hkv, D] bf16
 // Grid      (C, Hkv) blocks of two warps for each tile of 16 keys: one for dv, one for dk
 // Tiles     16 keys by 16 queries, scores transposed (keys are rows) and never stored; two chunks
-// of
-//           queries at a time, first the two whose tiles are halves of one chunk's
-// Memory    D = 64: 56 KB shared, three blocks a multiprocessor; D = 128: 106 KB, two. Reads q and
-//           do of every head of the group 1 + W times (from L2)
+//           of queries at a time, first the two whose seen tiles make up one chunk's
+// Memory    D = 64: 56 KB shared, three blocks a multiprocessor; D = 128: 106 KB, two. Reads
+//           RoPE(q) and do of every head of the group 1 + W times (from L2)
 // Saves     recomputes scores from the log-sum-exp of the forward pass
 // Order     heads, then chunks of queries, then tiles, each in order; deterministic
 #include "ops/chunks/chunk_launch.cuh"
@@ -79,7 +78,7 @@ __device__ void load_queries(WindowKeyShared<D>& shared, const KeyBlock& block, 
   }
 }
 
-/// sum += left · rightᵀ, [16 keys, 16 queries], over the head dimension.
+/// left · rightᵀ, [16 keys, 16 queries], over the head dimension.
 template <int D>
 __device__ FragmentC transposed_products(const bf16* left, const bf16* right, int lane) {
   FragmentC c;

@@ -17,7 +17,7 @@ namespace {
 constexpr int kThreads = 32 * kChunkTiles;
 
 template <int D>
-__global__ void __launch_bounds__(kThreads) keys_kernel(const JointParams p) {
+__global__ void __launch_bounds__(kThreads, D == 64 ? 5 : 3) keys_kernel(const JointParams p) {
   const Chunk chunk = p.chunks[blockIdx.x];
   const int head = blockIdx.y, lane = threadIdx.x % 32, tile = threadIdx.x / 32;
   const int valid = chunk.length - tile * kTile;
@@ -25,6 +25,16 @@ __global__ void __launch_bounds__(kThreads) keys_kernel(const JointParams p) {
   const int64_t token = static_cast<int64_t>(chunk.first_token) + tile * kTile;
   FragmentA keys[D / 16];
   load_query_rows<D>(keys, head_of(p.k, token, head, D), p.k.token_stride, valid, lane);
+  FragmentA rotated[D / 16];
+  bf16* rotated_rows = head_of(p.rotated_keys, token, head, D);
+#pragma unroll
+  for (int n = 0; n < D / 16; ++n) rotated[n] = keys[n];
+  rotate<D>(rotated, p.rotations + token * D, valid, lane);
+#pragma unroll
+  for (int n = 0; n < D / 16; ++n) {
+    store_rows(rotated_rows + 16 * n, p.rotated_keys.token_stride, rotated[n], valid, lane);
+  }
+
   Logits<D> logits;
   logits.make(keys, packed_head<D>(p.packed_w_k, head), p.b_k + head * D, lane);
 
@@ -45,12 +55,6 @@ __global__ void __launch_bounds__(kThreads) keys_kernel(const JointParams p) {
       store_rows(rows + half * D + 16 * n, p.mapped_keys.token_stride,
                  to_a(logits.mapped(half, n, shift, slope, log_decay, lane)), valid, lane);
     }
-  }
-  rotate<D>(keys, p.rotations + token * D, valid, lane);
-  bf16* rotated = head_of(p.rotated_keys, token, head, D);
-#pragma unroll
-  for (int n = 0; n < D / 16; ++n) {
-    store_rows(rotated + 16 * n, p.rotated_keys.token_stride, keys[n], valid, lane);
   }
 }
 

@@ -6,12 +6,17 @@
 namespace tigon::cuda {
 
 /// Fragment B[k, n] = matrix[k][n] of 16 rows and 16 columns of a packed matrix [D, D]
-/// (JointParams says how it is packed).
+/// (JointParams says how it is packed). All warps of a block that work on one head read the matrix,
+/// so that the L1 cache should keep it rather than rows that are read once.
 template <int D>
 __device__ FragmentB load_packed(const void* matrix, int row_group, int column_group, int lane) {
-  const int64_t fragment = row_group * (D / 16) + column_group;
-  const uint4 x = reinterpret_cast<const uint4*>(matrix)[fragment * 32 + lane];
-  return {{x.x, x.y, x.z, x.w}};
+  const int fragment = row_group * (D / 16) + column_group;
+  const uint4* source = static_cast<const uint4*>(matrix) + fragment * 32 + lane;
+  FragmentB b;
+  asm("ld.global.nc.L1::evict_last.v4.u32 {%0, %1, %2, %3}, [%4];"
+      : "=r"(b.x[0]), "=r"(b.x[1]), "=r"(b.x[2]), "=r"(b.x[3])
+      : "l"(source));
+  return b;
 }
 
 /// One head's part of packed matrices [heads, D, D].

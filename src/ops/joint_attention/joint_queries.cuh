@@ -22,6 +22,13 @@ struct JointQueryShared {
   alignas(16) float log_decay[2 * D];
 };
 
+/// Of the backward pass, whose registers are scarcer: the gradients of a warp's far scores lie
+/// here.
+template <int D>
+struct BwdQueryShared : JointQueryShared<D> {
+  alignas(16) bf16 score_tiles[kMostWarps][kTile * kRowStride<kChunkTokens>];
+};
+
 /// What a block works on.
 struct QueryBlock {
   Chunk chunk;
@@ -124,8 +131,7 @@ __device__ void for_each_head(JointQueryShared<D>& shared, const QueryBlock& blo
   }
 }
 
-/// Whether a tile of keys is seen by the warp's tile of queries, and whether some of its keys are
-/// not.
+/// Whether a tile of queries sees any key of a tile of a chunk of the window.
 __device__ inline bool sees_tile(Window window, int key_tile, int query_tile) {
   if (window == Window::kMiddle) return true;
   return window == Window::kOwn ? key_tile <= query_tile : key_tile >= query_tile;

@@ -2,8 +2,8 @@
 //
 // Computes  T_c = Σ_s K'_s [v_s; 1]ᵀ over a chunk's tokens, then along each segment
 //           S'_{c+1} = a^64 (S'_c + T_c); backward, with V the gradient of S',
-//           direct_c = Σ_i (w Q')_i [do_i; −do_i·o_i]ᵀ over the queries that read S'_c, V_c =
-//           direct_c + dT_c, dT_c = a^64 V_{c+1}, d log a = 64 Σ_c S'_c ⊙ V_c
+//           direct_c = Σ_i (w Q')_i [do_i; −do_i·o_i]ᵀ over the queries that read S'_c,
+//           V_c = direct_c + dT_c, dT_c = a^64 V_{c+1}, d log a = 64 Σ_c S'_c ⊙ V_c
 // Shapes    states [C, Hkv, 2D, D] in bf16, accumulated in float32; masses [C, Hkv, 2D] float32
 // Grid      sums of chunks: (C, Hkv, 2 halves of the channels) blocks of 256; scans: one warp for
 //           each row of each segment's state
@@ -29,6 +29,7 @@ struct SumsShared {
   alignas(16) bf16 right[2][kChunkTokens * kRowStride<D>];
   float factors[2][kChunkTokens];
   float column_sums[2 * D];
+  float decays[D];
 };
 
 /// Row `half`·D of the state of one chunk and head: an element's index divided by D.
@@ -37,7 +38,8 @@ __device__ int64_t first_state_row(const JointParams& p, int64_t index, int head
   return ((index * p.kv_heads + head) * 2 + half) * D;
 }
 
-/// Σ_s K'_s [v_s; 1]ᵀ over the first `length` tokens of a chunk: D of the channels from 16·… on.
+/// Σ_s K'_s [v_s; 1]ᵀ over the first `length` tokens of a chunk, for one half of the
+/// channels; the sums of the last column are returned, in the first D threads.
 template <int D>
 __device__ float sum_keys(StatePieces<D>& state, SumsShared<D>& shared, const JointParams& p,
                           int64_t first_token, int length, int head, int half) {
@@ -91,19 +93,21 @@ __global__ void __launch_bounds__(kThreads) final_state_kernel(const JointParams
       sum_keys<D>(state, shared, p, p.chunks[leaving].first_token, length, head, half);
   const int64_t row = first_state_row<D>(p, leaving, head, half);
   const bf16* before = static_cast<const bf16*>(p.states) + row * D;
-  const auto decay = [&](int channel) {
+  for (int channel = threadIdx.x; channel < D; channel += kThreads) {
     const float log_decay = p.log_decay[(static_cast<int64_t>(head) * 2 + half) * D + channel];
-    return exp2_fast(kLog2E * log_decay * static_cast<float>(length - kMiddlePlace - 1));
-  };
+    shared.decays[channel] =
+        exp2_fast(kLog2E * log_decay * static_cast<float>(length - kMiddlePlace - 1));
+  }
+  __syncthreads();
   state.for_each_pair(lane, [&](int channel, int column, float2 sum) {
     const float2 old = unpack(load_pair(before + channel * D + column));
     float* pair = target + channel * (D + 1) + column;
-    pair[0] = decay(channel) * (old.x + sum.x);
-    pair[1] = decay(channel) * (old.y + sum.y);
+    pair[0] = shared.decays[channel] * (old.x + sum.x);
+    pair[1] = shared.decays[channel] * (old.y + sum.y);
   });
   const int channel = threadIdx.x;
   if (channel < D) {
-    target[channel * (D + 1) + D] = decay(channel) * (p.masses[row + channel] + mass);
+    target[channel * (D + 1) + D] = shared.decays[channel] * (p.masses[row + channel] + mass);
   }
 }
 
