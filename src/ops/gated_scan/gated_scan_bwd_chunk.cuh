@@ -134,7 +134,7 @@ __device__ void make_state_dots(BwdShared<K, V>& shared, const ScanBlock& block)
   }
 }
 
-/// tile[rows of a warp][32 columns] = or −= two fragments.
+/// 16 rows and columns of a float tile = factor · c, or += it.
 template <int K, bool kAdd>
 __device__ void put_fragment(float* tile, const FragmentC& c, int lane, float factor) {
 #pragma unroll

@@ -265,7 +265,7 @@ __device__ inline uint4 row_piece(const FragmentC& low, const FragmentC& high, i
           pack(high.x[i], high.x[i + 1]), pack(high.x[i + 4], high.x[i + 5])};
 }
 
-/// Two neighbouring fragments = (two others) ⊙ the same thread's 16 bytes of two rows.
+/// Two neighbouring fragments ⊙= a thread's 16 bytes of their upper and lower rows.
 __device__ inline void scale_pair(FragmentC& low, FragmentC& high, const uint4& upper,
                                   const uint4& lower) {
   const auto scale_two = [](float* x, uint32_t factor) {

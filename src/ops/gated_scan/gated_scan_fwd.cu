@@ -4,8 +4,9 @@
 // Grid      (C, Hs) blocks of 128 threads for each query head at work at once (one or two)
 // Tiles     chunks of 64 tokens; a warp owns 16 query rows of a head, whose scores stay in
 //           registers, and makes 32 columns of their output at a time
-// Memory    K = V = 64: 56 KB shared, three blocks a multiprocessor; 128: 124 KB, one. Reads q
-//           once, k, v, gates and S once a state head, writes out, 16 bytes a thread
+// Memory    K = V = 64: 75 KB shared, three blocks a multiprocessor; 128: 159 KB, one. Reads q
+//           once, k, v, gates and S once a state head, writes out, 16 bytes a thread; a warp's next
+//           queries are copied meanwhile
 // Saves     nothing: the backward pass makes scores again, and keeps the chunk states
 // Order     fixed; deterministic
 #include <type_traits>
