@@ -111,6 +111,7 @@ TEST_CASE("joint_attention in bf16 with other windows", "[joint_attention]") {
   check_bf16({{300, 129, 128, 64}, 4, 2, 64, 128});
   check_bf16({{450, 1, 193}, 3, 1, 96, 192});
   check_bf16({{700, 20}, 2, 1, 128, 512});
+  check_bf16({{200, 70}, 4, 2, 64, int64_t{1} << 40});
   check_bf16({{200, 70}, 4, 2, 64, 100});  // plain
   check_bf16({{100, 1}, 4, 2, 64, 1});     // plain
 }
