@@ -38,7 +38,7 @@ grid: {linearize.window_keys: [4, 8]}
   const SweepPlan plan = sweep.plan();
   CHECK(plan.runs[0].config.plan.recipe == "window");
   CHECK(plan.runs[3].config.plan.window_keys == 8);
-  CHECK(plan.runs[3].config.plan.gate_normalizer == 4);
+  CHECK(plan.runs[3].config.plan.settings.at("gate_normalizer") == 4);
   CHECK(plan.runs[4].config.lora.rank == 2);
 }
 
