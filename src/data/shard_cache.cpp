@@ -103,7 +103,12 @@ TokenShard open_token_shard(const std::vector<fs::path>& files, const Tokenizer&
   FileLock lock(cache_folder / (key + ".lock"));
   lock.lock();
   if (auto shard = find_shard(path, key)) return std::move(*shard);
-  make_shard(path, key, files, tokenizer, num_threads, options);
+  try {
+    make_shard(path, key, files, tokenizer, num_threads, options);
+  } catch (...) {
+    lock.remove();  // those who wait try for themselves
+    throw;
+  }
   lock.remove();
   return TokenShard(path);
 }

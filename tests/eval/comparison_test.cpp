@@ -129,7 +129,7 @@ TEST_CASE("losses of the teacher's weights are kept and read again") {
   const RowSet rows = tiny_rows(folder.path(), {.seq_len = 64, .order = "file", .max_rows = 2});
   Model model = random_model(tiny_text_config());
   add_random_adapters(model.weights);
-  const LoadedModel student = make_student(model, {.recipe = "liger-gla", .window_keys = 16});
+  const LoadedModel student = make_student(model, load_plan("liger-gla", {"window_keys=16"}));
   const std::filesystem::path kept = folder / "known";
   const KnownLosses known(kept, "these weights");
   const Comparison first = compare(student, student.model, rows, 2, {}, &known);
