@@ -20,22 +20,22 @@ RowBatch batch_of_rows(const RowSet& rows, int64_t first, int64_t count, at::Dev
   return make_row_batch(chosen, device);
 }
 
+}  // namespace
+
 double summed_loss(const Model& model, const MixerStack& stack, const RowBatch& rows,
                    bool use_adapters) {
+  const at::NoGradGuard no_grad;
   const at::Tensor hidden =
       forward_hidden(model, stack, rows.batch, {.use_adapters = use_adapters});
   const at::Tensor head = model.weights.lm_head.to(hidden.scalar_type());
   return token_negative_log_likelihood(hidden, head, rows.targets).sum(at::kDouble).item<double>();
 }
 
-}  // namespace
-
 LossResult evaluate_loss(const Model& model, const MixerStack& stack, const RowSet& rows,
                          int64_t rows_per_batch, bool use_adapters, const std::string& title) {
   if (rows_per_batch < 1) {
     throw UsageError(fmt::format("rows in a batch: expected at least 1, found {}", rows_per_batch));
   }
-  const at::NoGradGuard no_grad;
   Progress progress(title, rows.size(), "rows");
   double sum = 0;
   LossResult result;

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "data/rows.h"
+#include "eval/row_batch.h"
 #include "model/forward.h"
 
 namespace tigon {
@@ -20,6 +21,10 @@ struct LossResult {
 /// there is nothing to predict or the loss is not finite, UsageError for rows_per_batch below 1.
 LossResult evaluate_loss(const Model& model, const MixerStack& stack, const RowSet& rows,
                          int64_t rows_per_batch, bool use_adapters, const std::string& title);
+
+/// −log p summed in float64 over the predictions of one batch, in nats.
+double summed_loss(const Model& model, const MixerStack& stack, const RowBatch& rows,
+                   bool use_adapters);
 
 /// (window − loss) / (window − teacher): 1 is the teacher's loss, 0 that of the window alone.
 double recovered_share(double window, double teacher, double loss);

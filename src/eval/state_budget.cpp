@@ -5,15 +5,16 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
 #include <optional>
 #include <set>
 
 #include "core/error.h"
 #include "core/format.h"
 #include "core/table.h"
+#include "eval/perplexity.h"
 #include "linearize/calibrate.h"
 #include "model/state.h"
-#include "ops/linear_cross_entropy/linear_cross_entropy.h"
 
 namespace tigon {
 namespace {
@@ -26,24 +27,20 @@ class Prober {
   Prober(const Model& model, const RowBatch& rows) : model_(model), rows_(rows) {}
 
   double loss(const MixerStack& stack) const {
-    const at::NoGradGuard no_grad;
-    const at::Tensor hidden = forward_hidden(model_, stack, rows_.batch, {.use_adapters = false});
-    const at::Tensor head = model_.weights.lm_head.to(hidden.scalar_type());
-    return token_negative_log_likelihood(hidden, head, rows_.targets)
-               .sum(at::kDouble)
-               .item<double>() /
+    return summed_loss(model_, stack, rows_, /*use_adapters=*/false) /
            static_cast<double>(rows_.num_targets);
   }
 
-  /// The bytes of a plan, and its loss once calibrated; layer and window are for the caller to set.
-  LayerProbe probe(const Plan& plan) const {
+  /// Of a plan once it is calibrated.
+  double calibrated_loss(const Plan& plan) const {
     const MixerStack stack = build_stack(plan, model_.config, model_.device);
     calibrate(model_, stack, rows_.batch);
-    return {.layer = -1, .window_keys = 0, .loss = loss(stack), .bytes = bytes(stack)};
+    return loss(stack);
   }
 
-  int64_t bytes(const MixerStack& stack) const {
-    return state_bytes_per_sequence(stack, rows_.batch.segments.longest, model_.compute_dtype);
+  int64_t bytes(const Plan& plan) const {
+    return state_bytes_per_sequence(build_stack(plan, model_.config, at::kMeta),
+                                    rows_.batch.segments.longest, model_.compute_dtype);
   }
 
  private:
@@ -61,9 +58,9 @@ Plan widened(Plan plan, const LayerProbe& probe) {
   return plan;
 }
 
-/// Every layer widened alone to every size.
+/// Every layer widened alone to every size, as far as the state then has no more than `most_bytes`.
 std::vector<LayerProbe> probe_layers(const Prober& prober, const Plan& plan, int64_t num_layers,
-                                     int64_t longest) {
+                                     int64_t longest, int64_t most_bytes) {
   std::vector<LayerProbe> probes;
   for (int64_t layer = 0; layer < num_layers; ++layer) {
     const int64_t window = window_of(plan, layer);
@@ -72,9 +69,10 @@ std::vector<LayerProbe> probe_layers(const Prober& prober, const Plan& plan, int
     for (const int64_t window_keys : windows) {
       if (window_keys <= window) continue;
       LayerProbe probe{.layer = layer, .window_keys = window_keys};
-      const LayerProbe found = prober.probe(widened(plan, probe));
-      probe.loss = found.loss;
-      probe.bytes = found.bytes;
+      const Plan wider = widened(plan, probe);
+      probe.bytes = prober.bytes(wider);
+      if (probe.bytes > most_bytes) continue;
+      probe.loss = prober.calibrated_loss(wider);
       probes.push_back(probe);
     }
   }
@@ -127,22 +125,27 @@ StateBudget spend_state_budget(const Model& model, const Plan& plan, int64_t sta
   chosen.state_bytes = 0;
   StateBudget budget;
   budget.allowed = state_bytes;
-  budget.before = prober.probe(chosen);
+  budget.before = {.layer = -1, .bytes = prober.bytes(chosen)};
   if (budget.before.bytes > state_bytes) {
     throw UsageError(fmt::format(
         "linearize.state_bytes: expected at least the {} bytes that the plan needs as it "
         "is, found {}",
         budget.before.bytes, state_bytes));
   }
+  budget.before.loss = prober.calibrated_loss(chosen);
   budget.teacher_loss = prober.loss(make_teacher_stack(model.config));
-  const int64_t longest = rows.batch.segments.longest;
+  const auto probe_all = [&](int64_t most_bytes) {
+    return probe_layers(prober, chosen, model.config.num_layers, rows.batch.segments.longest,
+                        most_bytes);
+  };
   budget.after = budget.before;
-  budget.probes = probe_layers(prober, chosen, model.config.num_layers, longest);
+  // People see all; afterwards only what can still be bought is tried.
+  budget.probes = probe_all(std::numeric_limits<int64_t>::max());
   std::vector<LayerProbe> candidates = budget.probes;
   while (const auto best = best_of(candidates, budget.after, state_bytes)) {
     chosen = widened(std::move(chosen), *best);
     budget.after = {.layer = -1, .loss = best->loss, .bytes = best->bytes};
-    candidates = probe_layers(prober, chosen, model.config.num_layers, longest);
+    candidates = probe_all(state_bytes);
   }
   budget.layer_windows = chosen.layer_windows;
   return budget;

@@ -3,35 +3,12 @@
 
 #include "core/error.h"
 #include "model/decode_inputs.h"
-#include "model/key_value_ring.h"
-#include "model/recurrent_matrices.h"
+#include "model/ring_and_matrices.h"
 #include "ops/liger_attention/liger_attention.h"
 #include "ops/liger_decode/liger_decode.h"
 
 namespace tigon {
 namespace {
-
-class LigerGlaState : public MixerState {
- public:
-  LigerGlaState(const HeadShape& shape, int64_t window_keys, int64_t slots, at::ScalarType dtype,
-                at::Device device)
-      : ring(shape, window_keys, /*sinks=*/0, slots, dtype, device),
-        matrices(slots, {shape.num_kv_heads, shape.head_dim, shape.head_dim}, device) {}
-
-  std::vector<at::Tensor> tensors() const override {
-    std::vector<at::Tensor> all = ring.tensors();
-    all.push_back(matrices.tensor());
-    return all;
-  }
-
-  void reset(int64_t slot) override {
-    ring.reset(slot);
-    matrices.reset(slot);
-  }
-
-  KeyValueRing ring;
-  RecurrentMatrices matrices;  // [slots, Hkv, D, D]
-};
 
 class LigerGlaMixer : public Mixer {
  public:
@@ -42,21 +19,24 @@ class LigerGlaMixer : public Mixer {
     if (base_state == nullptr) {
       return run(input, {input.k, input.v, input.batch.positions, input.batch.segments}, {}).out;
     }
-    auto& state = static_cast<LigerGlaState&>(*base_state);
+    auto& state = static_cast<RingAndMatrices&>(*base_state);
+    RecurrentMatrices& matrices = state.matrices.front();  // [slots, Hkv, D, D]
     if (is_decode_step(input)) {
-      return liger_decode(decode_tokens(input),
-                          decode_state(input, state.ring, state.matrices.tensor()),
+      return liger_decode(decode_tokens(input), decode_state(input, state.ring, matrices.tensor()),
                           {.gate_normalizer = options_.gate_normalizer, .mix = options_.mix});
     }
     const LigerAttentionResult result =
-        run(input, state.ring.read_and_remember(input), state.matrices.read(input));
-    state.matrices.write(input, result.state);
+        run(input, state.ring.read_and_remember(input), matrices.read(input));
+    matrices.write(input, result.state);
     return result.out;
   }
 
   std::unique_ptr<MixerState> make_state(int64_t slots, at::ScalarType dtype,
                                          at::Device device) const override {
-    return std::make_unique<LigerGlaState>(shape_, options_.window_keys, slots, dtype, device);
+    const std::vector<std::vector<int64_t>> matrices = {
+        {shape_.num_kv_heads, shape_.head_dim, shape_.head_dim}};
+    return std::make_unique<RingAndMatrices>(shape_, options_.window_keys, matrices, slots, dtype,
+                                             device);
   }
 
   std::string kind() const override { return "liger-gla"; }

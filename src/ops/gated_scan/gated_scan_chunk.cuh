@@ -10,6 +10,7 @@
 #pragma once
 #include <type_traits>
 
+#include "ops/chunks/chunk_launch.cuh"
 #include "ops/gated_scan/gated_scan_params.h"
 #include "ops/liger_attention/liger_chunk.cuh"
 
@@ -295,21 +296,12 @@ __device__ inline void store_32_channels(bf16* target, int64_t stride, const Fra
   }
 }
 
-/// Calls `launch` with an integral constant for the sizes that have kernels.
+/// Calls `launch` with an integral constant for the sizes that have kernels: those of heads,
+/// and 32.
 template <typename Launch>
 cudaError_t with_key_dim(int key_dim, Launch launch) {
-  switch (key_dim) {
-    case 32:
-      return launch(std::integral_constant<int, 32>());
-    case 64:
-      return launch(std::integral_constant<int, 64>());
-    case 96:
-      return launch(std::integral_constant<int, 96>());
-    case 128:
-      return launch(std::integral_constant<int, 128>());
-    default:
-      return cudaErrorInvalidValue;
-  }
+  if (key_dim == 32) return launch(std::integral_constant<int, 32>());
+  return with_head_dim(key_dim, launch);
 }
 
 /// The same for the columns of a state: values of 32 to 128, and a normalizer's 32 more.
@@ -324,11 +316,8 @@ cudaError_t with_value_dim(int value_dim, Launch launch) {
 template <typename Kernel>
 cudaError_t launch_over_chunks(Kernel kernel, int threads, int bytes, const GatedScanParams& params,
                                cudaStream_t stream) {
-  const cudaError_t error =
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
-  if (error != cudaSuccess) return error;
-  kernel<<<dim3(params.chunk_count, params.state_heads), threads, bytes, stream>>>(params);
-  return cudaGetLastError();
+  const dim3 grid(params.chunk_count, params.state_heads);
+  return launch_with_shared_memory(kernel, grid, threads, bytes, params, stream);
 }
 
 }  // namespace tigon::cuda

@@ -20,6 +20,7 @@
 #include "ops/gated_scan/gated_scan_arguments.h"
 #include "ops/gated_scan/gated_scan_params.h"
 #include "ops/kernel_arguments.h"
+#include "ops/kernel_launch.h"
 
 namespace tigon {
 namespace {
@@ -82,20 +83,7 @@ at::Tensor with_pair_rows(const at::Tensor& x) {
   return fits ? x : x.clone(at::MemoryFormat::Contiguous);
 }
 
-/// What every kernel of one call reads, and the tensors that it lives in.
-struct Launch {
-  cuda::GatedScanParams params = {};
-  std::vector<at::Tensor> kept;
-  cudaStream_t stream = nullptr;
-
-  at::Tensor keep(at::Tensor tensor) {
-    kept.push_back(tensor);
-    return tensor;
-  }
-  at::Tensor make(at::IntArrayRef shape, at::ScalarType type, const at::Device& device) {
-    return keep(at::empty(shape, at::TensorOptions(type).device(device)));
-  }
-};
+using Launch = KernelLaunch<cuda::GatedScanParams>;
 
 /// Lays out the chunks.
 Launch start(const KernelInputs& x, const Shape& shape) {

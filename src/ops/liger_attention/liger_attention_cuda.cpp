@@ -15,6 +15,7 @@
 #include "ops/checks.h"
 #include "ops/chunks/chunk_tables.h"
 #include "ops/kernel_arguments.h"
+#include "ops/kernel_launch.h"
 #include "ops/liger_attention/liger_attention_call.h"
 #include "ops/liger_attention/liger_attention_params.h"
 
@@ -65,20 +66,7 @@ struct ChunkStates {
   at::Tensor final;   // [S, Hkv, D, D] float32
 };
 
-/// What every kernel of one call reads, and the tensors that it lives in.
-struct Launch {
-  cuda::LigerParams params = {};
-  std::vector<at::Tensor> kept;
-  cudaStream_t stream = nullptr;
-
-  at::Tensor keep(at::Tensor tensor) {
-    kept.push_back(tensor);
-    return tensor;
-  }
-  at::Tensor make(at::IntArrayRef shape, at::ScalarType type, const at::Device& device) {
-    return keep(at::empty(shape, at::TensorOptions(type).device(device)));
-  }
-};
+using Launch = KernelLaunch<cuda::LigerParams>;
 
 /// Lays out the chunks.
 Launch start(const LigerAttentionCall& call) {

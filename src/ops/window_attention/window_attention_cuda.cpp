@@ -17,6 +17,7 @@
 #include "ops/checks.h"
 #include "ops/chunks/chunk_tables.h"
 #include "ops/kernel_arguments.h"
+#include "ops/kernel_launch.h"
 #include "ops/window_attention/window_attention_call.h"
 #include "ops/window_attention/window_sinks_params.h"
 
@@ -102,20 +103,7 @@ Gradients flash_bwd(const WindowAttentionCall& call, const Joint& joint,
   return {own(dq), own(dk), own(dv)};
 }
 
-/// What the sinks' kernels of one call read, and the tensors that it lives in.
-struct Launch {
-  cuda::WindowSinksParams params = {};
-  std::vector<at::Tensor> kept;
-  cudaStream_t stream = nullptr;
-
-  at::Tensor keep(at::Tensor tensor) {
-    kept.push_back(tensor);
-    return tensor;
-  }
-  at::Tensor make(at::IntArrayRef shape, at::ScalarType type) {
-    return keep(at::empty(shape, at::TensorOptions(type).device(kept.front().device())));
-  }
-};
+using Launch = KernelLaunch<cuda::WindowSinksParams>;
 
 Launch start(const WindowAttentionCall& call, const Joint& joint) {
   Launch launch;
@@ -176,7 +164,7 @@ Gradients joint_bwd(const WindowAttentionCall& call, const Joint& joint,
   p.k_gradient = gradients.k.data_ptr();
   p.v_gradient = gradients.v.data_ptr();
   const auto floats = [&](at::IntArrayRef shape) {
-    return launch.make(shape, at::kFloat).mutable_data_ptr<float>();
+    return launch.make(shape, at::kFloat, call.q.device()).mutable_data_ptr<float>();
   };
   p.probabilities = floats({N, H, p.sinks});
   p.score_gradients = floats({N, H, p.sinks});
