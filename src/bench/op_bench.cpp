@@ -149,6 +149,8 @@ OpBenchResult bench_ops(const OpBenchOptions& options) {
 
 BenchReport report_ops(const OpBenchOptions& options, const OpBenchResult& result) {
   BenchReport report{.title = "Ops, " + sizes_text(options)};
+  for (const OpCheck& check : result.checks) report.sources.push_back("src/ops/" + check.op);
+  report.sources.push_back("src/ops/chunks");
   std::vector<std::vector<std::string>> rows;
   Json checks = Json::array(), measurements = Json::array();
   for (const OpCheck& check : result.checks) {

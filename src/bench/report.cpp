@@ -1,6 +1,7 @@
 #include "bench/report.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <fstream>
 #include <iterator>
@@ -36,8 +37,12 @@ std::string command_line() {
 
 std::string record_section(const BenchReport& report, const std::string& device_name,
                            const std::string& commit, const std::string& command) {
-  return fmt::format("## {}\n\n{}, commit {}.\n\n```bash\n{}\n```\n\n```\n{}```\n", report.title,
-                     device_name, commit, command, report.text);
+  std::string sources;
+  if (!report.sources.empty()) {
+    sources = fmt::format("<!-- sources: {} -->\n", fmt::join(report.sources, " "));
+  }
+  return fmt::format("## {}\n\n{}{}, commit {}.\n\n```bash\n{}\n```\n\n```\n{}```\n", report.title,
+                     sources, device_name, commit, command, report.text);
 }
 
 void record(const BenchReport& report, const at::Device& device,

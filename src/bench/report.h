@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "io/json_file.h"
 
@@ -13,10 +14,13 @@ struct BenchReport {
   std::string title;
   Json json = {};
   std::string text = {};  // for people: its tables
+  // Files and folders that the figures depend on: once one of them has changed since the commit
+  // that was measured, scripts/stale_measurements.py calls the figures unmeasured.
+  std::vector<std::string> sources = {};
 };
 
 /// Appends a section to a markdown file (made if it is not there; its folder must be): title,
-/// device, commit, this process's command line and the text.
+/// sources, device, commit, this process's command line and the text.
 void record(const BenchReport& report, const at::Device& device, const std::filesystem::path& file);
 
 /// The section that record() appends.

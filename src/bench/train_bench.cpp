@@ -154,6 +154,7 @@ BenchReport report_train(const TrainBenchOptions& options, const TrainBenchResul
                        timing.max * 1e3);
   };
   BenchReport report{.title = "A training step, " + setting_text(options)};
+  report.sources = {"src/ops", "src/lora", "src/model", "src/train"};
   report.text =
       ceilings_to_text(result.ceilings) + "\n\n" +
       format_table(

@@ -103,21 +103,26 @@ Comparison compare(const LoadedModel& student, const Model& teacher, const RowSe
   };
   Comparison comparison;
   comparison.rows = {baseline("teacher", make_teacher_stack(config)),
-                     baseline("window_only", window_only_stack(config, kBaselineWindowKeys)),
-                     baseline("own_window", own_windows)};
+                     baseline("window_only", window_only_stack(config, kBaselineWindowKeys))};
+  // What still has parameters is no window but a recurrence alone.
+  const bool has_windows = mixer_parameters(own_windows).empty();
+  if (has_windows) comparison.rows.push_back(baseline("own_window", own_windows));
   if (!converted.empty()) {
     comparison.rows.push_back(baseline("converted", converted));
   } else if (mixer_parameters(student.stack).empty()) {
     comparison.rows.push_back(baseline("converted", student.stack));
   }
   comparison.rows.push_back(of_student("trained", student.stack));
-  comparison.rows.push_back(of_student("branch_off", own_windows));
+  const bool has_branch = std::ranges::any_of(
+      student.stack, [](const auto& mixer) { return mixer->without_recurrence() != nullptr; });
+  if (has_branch) comparison.rows.push_back(of_student("branch_off", own_windows));
   const double teacher_loss = comparison.at("teacher").result.nats_per_token;
   const double window_loss = comparison.at("window_only").result.nats_per_token;
-  const double own_window_loss = comparison.at("own_window").result.nats_per_token;
   for (ComparisonRow& row : comparison.rows) {
     row.recovered = share(window_loss, teacher_loss, row.result.nats_per_token);
-    row.over_own_window = share(own_window_loss, teacher_loss, row.result.nats_per_token);
+    if (!has_windows) continue;
+    row.over_own_window = share(comparison.at("own_window").result.nats_per_token, teacher_loss,
+                                row.result.nats_per_token);
   }
   return comparison;
 }

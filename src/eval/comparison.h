@@ -36,9 +36,10 @@ struct Comparison {
   const ComparisonRow& at(const std::string& name) const;
 };
 
-/// Evaluates all six; those that are the same model (a window student's own_window and converted,
-/// say) are evaluated once. `teacher` may be the student's own Model where the student is the
-/// teacher with an adapter: the baselines run with adapters off.
+/// Evaluates all of them that exist (own_window where every mixer has a window or is softmax,
+/// branch_off where there is a branch to switch off); those that are the same model (a window
+/// student's own_window and converted, say) are evaluated once. `teacher` may be the student's own
+/// Model where the student is the teacher with an adapter: the baselines run with adapters off.
 /// `converted` has the mixers before training; without it the student's own serve where they have
 /// no parameters, and else the line is left out. `known`, if given, keeps the losses of the
 /// teacher's weights.

@@ -11,16 +11,6 @@
 #include "ops/linear_cross_entropy/linear_cross_entropy.h"
 
 namespace tigon {
-namespace {
-
-/// Rows first … first + count − 1, laid end to end.
-RowBatch batch_of_rows(const RowSet& rows, int64_t first, int64_t count, at::Device device) {
-  std::vector<Row> chosen;
-  for (int64_t i = first; i < first + count; ++i) chosen.push_back(rows.row(i));
-  return make_row_batch(chosen, device);
-}
-
-}  // namespace
 
 double summed_loss(const Model& model, const MixerStack& stack, const RowBatch& rows,
                    bool use_adapters) {

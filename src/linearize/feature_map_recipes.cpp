@@ -1,30 +1,13 @@
 // The recipes with learned feature maps: supra and lolcats.
-#include <algorithm>
-#include <array>
 #include <cmath>
-#include <string_view>
-#include <utility>
 
-#include "core/random.h"
+#include "linearize/recipe_choices.h"
 #include "linearize/recipe_families.h"
 #include "model/lolcats_mixer.h"
 #include "model/supra_mixer.h"
 
 namespace tigon {
 namespace {
-
-/// The words of a choice and what they stand for.
-template <class Value, size_t count>
-using Choices = std::array<std::pair<std::string_view, Value>, count>;
-
-template <class Value, size_t count>
-Value chosen(const Json& settings, const char* key, const Choices<Value, count>& choices) {
-  const auto& word = settings.at(key).get_ref<const std::string&>();
-  const auto found = std::ranges::find(choices, std::string_view(word),
-                                       &std::pair<std::string_view, Value>::first);
-  if (found == choices.end()) throw std::logic_error(std::string(key) + " " + word);
-  return found->second;
-}
 
 using Supra = SupraMixerOptions;
 constexpr Choices<Supra::Maps, 2> kSupraMaps = {
@@ -49,22 +32,9 @@ constexpr Choices<Lolcats::Init, 2> kLolcatsInits = {
     {{"identity", Lolcats::Init::kIdentity}, {"kaiming", Lolcats::Init::kKaiming}}};
 constexpr Choices<bool, 2> kKeyMaps = {{{"query_heads", true}, {"kv_heads", false}}};
 
-template <class Value, size_t count>
-std::string read_choice(ConfigReader& reader, const char* key,
-                        const Choices<Value, count>& choices) {
-  std::vector<std::string> words;
-  for (const auto& [word, value] : choices) words.emplace_back(word);
-  return reader.choice(key, words);
-}
-
 /// Like every key of a recipe it must be there.
 bool read_flag(ConfigReader& reader, const char* key) {
   return reader.choice(key, {"true", "false"}) == "true";
-}
-
-/// Every layer draws its own maps.
-uint64_t layer_seed(const Json& settings, const MixerSizes& sizes) {
-  return derive_seed(settings.at("seed").get<uint64_t>(), fmt::format("layer {}", sizes.layer));
 }
 
 Json supra_settings(ConfigReader& reader) {

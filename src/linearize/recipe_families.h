@@ -10,6 +10,7 @@ extern const Recipe kLigerMamba2Recipe;
 extern const Recipe kLigerMlstmRecipe;
 extern const Recipe kLigerRetentionRecipe;
 extern const Recipe kLigerRwkv6Recipe;
+extern const Recipe kLigerAblationRecipe;
 extern const Recipe kSupraRecipe;
 extern const Recipe kLolcatsRecipe;
 

@@ -61,10 +61,11 @@ constexpr Recipe kWindowSinksRecipe = {"window-sinks", window_sinks_settings, wi
 constexpr Recipe kLigerGlaRecipe = {"liger-gla", liger_gla_settings, liger_gla};
 constexpr Recipe kTigonRecipe = {"tigon", tigon_settings, tigon_joint};
 
-constexpr std::array kRecipes = {&kWindowRecipe,     &kWindowSinksRecipe,    &kLigerGlaRecipe,
-                                 &kLigerHgrn2Recipe, &kLigerGsaRecipe,       &kLigerMamba2Recipe,
-                                 &kLigerMlstmRecipe, &kLigerRetentionRecipe, &kLigerRwkv6Recipe,
-                                 &kSupraRecipe,      &kLolcatsRecipe,        &kTigonRecipe};
+constexpr std::array kRecipes = {&kWindowRecipe,        &kWindowSinksRecipe,    &kLigerGlaRecipe,
+                                 &kLigerHgrn2Recipe,    &kLigerGsaRecipe,       &kLigerMamba2Recipe,
+                                 &kLigerMlstmRecipe,    &kLigerRetentionRecipe, &kLigerRwkv6Recipe,
+                                 &kLigerAblationRecipe, &kSupraRecipe,          &kLolcatsRecipe,
+                                 &kTigonRecipe};
 
 }  // namespace
 

@@ -39,6 +39,10 @@ class LigerGlaMixer : public Mixer {
                                              device);
   }
 
+  at::Tensor mean_log_decay(const MixerInput& input) const override {
+    return at::log_sigmoid(input.k.to(at::kFloat)).mean(0) / options_.gate_normalizer;
+  }
+
   std::string kind() const override { return "liger-gla"; }
 
   std::string describe() const override {

@@ -38,6 +38,10 @@ class LigerMixer : public Mixer {
                                              device);
   }
 
+  at::Tensor mean_log_decay(const MixerInput& input) const override {
+    return liger_log_gate(input.k.to(at::kFloat), options_).mean(0);
+  }
+
   std::string kind() const override { return std::string(liger_variant_name(options_.variant)); }
 
   std::string describe() const override {

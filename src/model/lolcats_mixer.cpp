@@ -72,6 +72,11 @@ class LolcatsMixer : public Mixer {
                                              dtype, device);
   }
 
+  at::Tensor mean_log_decay(const MixerInput& input) const override {
+    if (!has_recurrence_) return {};
+    return at::zeros({key_maps(), feature_size()}, input.k.options().dtype(at::kFloat));
+  }
+
   std::string kind() const override { return has_recurrence_ ? "lolcats" : "window"; }
 
   std::string describe() const override {

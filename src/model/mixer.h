@@ -54,6 +54,10 @@ class Mixer {
   virtual std::string describe() const = 0;
   /// New parameters by name (under model.layers.N.self_attn.mixer.); most mixers have none.
   virtual std::vector<std::pair<std::string, at::Tensor>> parameters() const { return {}; }
+  /// log a, at most 0: what a token leaves of each channel of the recurrent state, [heads,
+  /// channels] float32, the mean over the tokens of `input` where it depends on them. Undefined
+  /// without a recurrence.
+  virtual at::Tensor mean_log_decay(const MixerInput& input) const { return {}; }
   /// The same mixer with its recurrence switched off (its window alone); null if it has none.
   virtual std::shared_ptr<const Mixer> without_recurrence() const { return nullptr; }
 };

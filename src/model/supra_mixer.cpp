@@ -95,6 +95,10 @@ class SupraMixer : public Mixer {
                                         device);
   }
 
+  at::Tensor mean_log_decay(const MixerInput&) const override {
+    return log_gate(at::kFloat).squeeze(0).expand({state_heads(), 1});
+  }
+
   std::string kind() const override { return "supra"; }
 
   std::string describe() const override {

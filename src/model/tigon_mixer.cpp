@@ -9,6 +9,7 @@
 #include "model/recurrent_matrices.h"
 #include "model/tigon_calibration.h"
 #include "ops/joint_attention/joint_attention.h"
+#include "ops/joint_attention/joint_attention_parts.h"
 #include "ops/joint_decode/joint_decode.h"
 
 namespace tigon {
@@ -112,6 +113,10 @@ class TigonMixer : public Mixer {
     const TigonCalibration found = calibrate_tigon(input, maps_, options_.window_keys);
     at::Tensor(maps_.b_k).copy_(found.b_k);
     at::Tensor(b_mix_).copy_(found.b_mix);
+  }
+
+  at::Tensor mean_log_decay(const MixerInput&) const override {
+    return joint_log_decay(maps_.log_tau, at::kFloat);
   }
 
   std::string kind() const override { return "tigon"; }

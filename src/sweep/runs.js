@@ -252,7 +252,7 @@ function showMemory() {
 /// The recurrence's worth: none for models that have no recurrence.
 function branchWorth(group) {
   const off = mean(group, 'branch_off'), on = mean(group, 'trained');
-  return isKnown(off) && isKnown(on) && recipe(group) !== 'window' ? off - on : undefined;
+  return isKnown(off) && isKnown(on) ? off - on : undefined;
 }
 
 function nameCell(group) {

@@ -3,7 +3,9 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
+#include <set>
 
 namespace tigon {
 namespace {
@@ -56,6 +58,23 @@ ModelConfig read_random_model(ConfigReader& reader) {
   return model;
 }
 
+/// The shape and tokenizer of a folder, and nothing of its weights.
+void read_random_model_like(ConfigReader& reader, RunConfig& config) {
+  config.tokenizer_path = reader.text("path");
+  try {
+    config.random_model = read_model_config(config.tokenizer_path);
+    config.random_model.dtype = "float32";
+    config.random_model.linearize = nullptr;
+    if (config.random_model.model_type != "llama") {
+      reader.problem("path", fmt::format("expected a folder of the family llama with init: random, "
+                                         "found {}",
+                                         config.random_model.model_type));
+    }
+  } catch (const Error& error) {
+    reader.problem("path", error.what());
+  }
+}
+
 void read_model(ConfigReader reader, RunConfig& config) {
   const std::string init =
       reader.choice("init", {"pretrained", "random"}, std::string("pretrained"));
@@ -64,6 +83,7 @@ void read_model(ConfigReader reader, RunConfig& config) {
     check_exists(reader, "path", config.model_path);
     return;
   }
+  if (reader.has("path")) return read_random_model_like(reader, config);
   config.random_model = read_random_model(reader);
   config.tokenizer_path = reader.text("tokenizer");
   check_exists(reader, "tokenizer", config.tokenizer_path);
@@ -210,12 +230,69 @@ void read_train(ConfigReader reader, RunConfig& config) {
   config.train = read_stage(reader, usual, config);
 }
 
-/// `transfer:` trains the parameters that the recipe adds, and only them.
-void read_transfer(ConfigReader reader, RunConfig& config) {
-  TrainOptions usual = config.train;
-  usual.loss = {.cross_entropy = 0, .teacher = 0, .attention = 1000};
+/// A stage before `train`. `transfer` is usually attention transfer: the recipe's own parameters
+/// learn what the teacher's attention gives.
+EarlierStage read_earlier_stage(const std::string& name, ConfigReader reader,
+                                const RunConfig& config) {
+  const bool is_transfer = name == "transfer";
+  TrainOptions usual;
+  usual.seed = config.train.seed;
+  usual.trainable = config.train.trainable;
+  if (is_transfer) usual.loss = {.cross_entropy = 0, .teacher = 0, .attention = 1000};
+  const std::string& all = config.train.trainable;
+  const std::string trainable =
+      reader.choice("trainable", {"new", all}, is_transfer ? std::string("new") : all);
   usual.accumulate = reader.integer("accumulate", 1, between(1, 1 << 20));
-  config.transfer = read_stage(reader, usual, config);
+  return {name, read_stage(reader, usual, config), trainable == "new"};
+}
+
+/// `stages`: the names of the run's stages in their order. Each is a section of the file.
+std::vector<std::string> read_stage_names(ConfigReader& root) {
+  std::vector<std::string> usual = {"calibrate", "train"};
+  if (root.has("transfer")) usual.insert(usual.begin() + 1, "transfer");
+  const std::vector<std::string> names = root.texts("stages", usual);
+  if (names.empty() || names.back() != "train" || std::ranges::count(names, "train") > 1) {
+    root.problem("stages", "expected train, once, as the last stage");
+    return usual;
+  }
+  const std::set<std::string> taken = {"model",   "linearize",   "data",  "lora",   "eval",
+                                       "export",  "checkpoints", "run",   "device", "dtype",
+                                       "threads", "seed",        "stages"};
+  std::set<std::string> seen;
+  for (const std::string& name : names) {
+    if (!seen.insert(name).second) root.problem("stages", "two stages " + name);
+    if (taken.contains(name)) root.problem("stages", name + " is another section's name");
+    const bool is_name = std::ranges::all_of(name, [](unsigned char letter) {
+      return std::isalnum(letter) || letter == '-' || letter == '_';
+    });
+    if (!is_name || name.empty()) {
+      root.problem("stages", fmt::format("expected letters, digits, - and _, found '{}'", name));
+    }
+  }
+  const auto calibrate = std::ranges::find(names, "calibrate");
+  if (calibrate != names.end() && calibrate != names.begin()) {
+    root.problem("stages", "expected calibrate as the first stage: training comes after it");
+  }
+  for (const char* name : {"calibrate", "transfer"}) {
+    if (root.has(name) && !seen.contains(name)) {
+      root.problem(name, "there is no such stage in `stages`");
+    }
+  }
+  return names;
+}
+
+/// The stages and what trains in them.
+void read_stages(ConfigReader& root, RunConfig& config) {
+  const std::vector<std::string> names = read_stage_names(root);
+  read_train(root.section("train"), config);
+  const bool calibrates = names.front() == "calibrate";
+  const int64_t usual_rows = calibrates ? config.calibration_rows : 0;
+  config.calibration_rows =
+      root.section("calibrate").integer("rows", usual_rows, between(0, 1 << 16));
+  for (const std::string& name : names) {
+    if (name == "calibrate" || name == "train") continue;
+    config.earlier_stages.push_back(read_earlier_stage(name, root.section(name), config));
+  }
 }
 
 std::string warmup_problem(const RunConfig& config) {
@@ -256,9 +333,7 @@ RunConfig read_run_config(const std::filesystem::path& path,
     config.plan = read_plan(linearize);
   }
   read_data(root.section("data"), config);
-  if (root.has("transfer")) read_transfer(root.section("transfer"), config);
-  read_train(root.section("train"), config);
-  if (config.transfer) config.transfer->trainable = config.train.trainable;
+  read_stages(root, config);
   if (config.train.trainable == "lora") {
     ConfigReader lora = root.section("lora");
     config.lora = read_lora_options(lora);
@@ -268,8 +343,6 @@ RunConfig read_run_config(const std::filesystem::path& path,
     ConfigReader lora = root.section("lora");
     read_lora_options(lora);
   }
-  config.calibration_rows =
-      root.section("calibrate").integer("rows", config.calibration_rows, between(0, 1 << 16));
   ConfigReader eval = root.section("eval");
   config.eval_rows = eval.integer("rows", config.eval_rows, at_least(1));
   config.known_losses = eval.text("known", std::string());

@@ -54,7 +54,7 @@ struct ScheduleOptions {
 /// What train.memory says: "speed", "balanced" or "smallest".
 Kept kept_for_memory(const std::string& memory);
 
-/// A stage of training: train, or transfer before it.
+/// A stage of training: `train`, or one before it.
 struct TrainOptions {
   std::string trainable = "lora";  // lora | all | new
   int64_t steps = 0;               // exactly one of steps, tokens and epochs is given
@@ -73,6 +73,13 @@ struct TrainOptions {
   uint64_t seed = 0;                // `seed:` at the top of the file
 };
 
+/// A stage before `train`, in a section of its name.
+struct EarlierStage {
+  std::string name;
+  TrainOptions options;   // trainable as the run's
+  bool only_new = false;  // trains nothing but the parameters that the recipe adds
+};
+
 struct RunConfig {
   std::string model_path;      // empty: random
   ModelConfig random_model;    // model: {init: random, …}
@@ -83,9 +90,9 @@ struct RunConfig {
   double validation_fraction = 0;  // of the training rows, where there are no validation sources
   std::string cache_folder;        // of tokenized text; empty: default_cache_folder()
   RowOptions train_rows, validation_rows;
-  // Stages in their order: calibration, `transfer` (of the mixers' own parameters) if there is one,
-  // `train`. What this struct says of steps and tokens is about `train`.
-  std::optional<TrainOptions> transfer;
+  // `stages`: calibration, if any; then these; then `train`, which is what this struct says of
+  // steps and tokens.
+  std::vector<EarlierStage> earlier_stages;
   TrainOptions train;
   // calibrate.rows: training rows, the last of an epoch, that a teacher runs over before training.
   int64_t calibration_rows = 8;
@@ -102,7 +109,10 @@ struct RunConfig {
   int64_t epoch_rows = 0, max_rows = 0;
 
   bool needs_teacher() const {
-    return train.loss.needs_teacher() || (transfer && transfer->loss.needs_teacher());
+    return train.loss.needs_teacher() ||
+           std::ranges::any_of(earlier_stages, [](const EarlierStage& stage) {
+             return stage.options.loss.needs_teacher();
+           });
   }
   bool is_random() const { return model_path.empty(); }
   bool has_validation() const { return !validation_sources.empty() || validation_fraction > 0; }

@@ -74,25 +74,28 @@ std::string summary_text(const Json& run, const Comparison& comparison, const fs
   return text;
 }
 
-/// The stage before `train`: only the parameters that the recipe adds, in a folder of its own. →
-/// the signal that ended it, or 0.
-int run_transfer(const RunConfig& config, RunParts& parts, const fs::path& folder, Json& run) {
+/// A stage before `train`, in a folder of its own. → the signal that ended it, or 0.
+int run_earlier_stage(const RunConfig& config, const EarlierStage& earlier, RunParts& parts,
+                      const fs::path& folder, Json& run) {
   RunConfig stage = config;
-  stage.train = *config.transfer;
+  stage.train = earlier.options;
   const std::vector<Parameter> all = parts.parameters;
-  std::erase_if(parts.parameters, [](const Parameter& parameter) { return !parameter.is_new; });
+  if (earlier.only_new) {
+    std::erase_if(parts.parameters, [](const Parameter& parameter) { return !parameter.is_new; });
+  }
   if (parts.parameters.empty()) {
-    throw UsageError(fmt::format("transfer: expected a recipe that adds parameters, found {}",
-                                 parts.loaded.plan.recipe));
+    throw UsageError(fmt::format("{}: expected a recipe that adds parameters, found {}",
+                                 earlier.name, parts.loaded.plan.recipe));
   }
   fs::create_directories(folder);
-  log_info("train", "transfer: {} steps of {} tokens", stage.total_steps(),
+  log_info("train", "{}: {} steps of {} tokens", earlier.name, stage.total_steps(),
            format_count(static_cast<double>(stage.tokens_per_step())));
   Trainer trainer(stage, parts, folder);
   const int signal = trainer.run([](const TrainerState&) {});
-  run["transfer"] = {{"steps", trainer.state().step},
-                     {"tokens", trainer.state().tokens},
-                     {"wall_seconds", trainer.state().wall_seconds}};
+  run["stages"].push_back({{"name", earlier.name},
+                           {"steps", trainer.state().step},
+                           {"tokens", trainer.state().tokens},
+                           {"wall_seconds", trainer.state().wall_seconds}});
   for (const Parameter& parameter : all) parameter.tensor.mutable_grad().reset();
   parts.parameters = all;
   return signal;
@@ -104,8 +107,11 @@ void run_to_end(const RunConfig& config, RunParts& parts, RunFolder& folder,
   Json& run = outcome.run;
   const at::Device device = parts.loaded.model.device;
   TrainerState state;
-  if (config.transfer) {
-    outcome.interrupted_by = run_transfer(config, parts, folder.path() / "transfer", run);
+  run["stages"] = Json::array();
+  for (const EarlierStage& stage : config.earlier_stages) {
+    if (outcome.interrupted_by != 0) break;
+    outcome.interrupted_by =
+        run_earlier_stage(config, stage, parts, folder.path() / stage.name, run);
   }
   if (outcome.interrupted_by == 0) {
     Trainer trainer(config, parts, folder.path());

@@ -105,6 +105,11 @@ TEST_CASE("a record appends a section to a file") {
   const std::string section = record_section(report, "A GPU", "abc", "tigon bench ops");
   CHECK(section ==
         "## Ops\n\nA GPU, commit abc.\n\n```bash\ntigon bench ops\n```\n\n```\nop  µs\n```\n");
+  const BenchReport judged{
+      .title = "Ops", .text = "op  µs\n", .sources = {"src/ops/rope", "src/ops/chunks"}};
+  CHECK(record_section(judged, "A GPU", "abc", "tigon bench ops")
+            .starts_with(
+                "## Ops\n\n<!-- sources: src/ops/rope src/ops/chunks -->\nA GPU, commit abc.\n"));
   record(report, at::kCPU, file);
   const std::string once = content(file);
   CHECK(once.starts_with("## Ops\n"));

@@ -102,7 +102,25 @@ TEST_CASE("stacks that compute the same are evaluated once") {
   const LoadedModel student = make_student(model, {.recipe = "window"});
   const Comparison comparison = compare(student, model, rows, 2);
   CHECK(loss_of(comparison, "converted") == loss_of(comparison, "window_only"));
-  CHECK(loss_of(comparison, "branch_off") == loss_of(comparison, "trained"));
+}
+
+TEST_CASE("a comparison has no line for what a student does not have") {
+  const TemporaryFolder folder;
+  const RowSet rows = tiny_rows(folder.path(), {.seq_len = 32, .order = "file", .max_rows = 2});
+  const Model model = random_model(tiny_text_config());
+  const auto names = [&](const Plan& plan) {
+    std::vector<std::string> all;
+    for (const ComparisonRow& row : compare(make_student(model, plan), model, rows, 2).rows) {
+      all.push_back(row.name);
+    }
+    return all;
+  };
+  using Names = std::vector<std::string>;
+  CHECK(names(load_plan("window")) ==
+        Names{"teacher", "window_only", "own_window", "converted", "trained"});
+  CHECK(names(load_plan("supra")) == Names{"teacher", "window_only", "trained"});
+  CHECK(names(load_plan("liger-gla")) ==
+        Names{"teacher", "window_only", "own_window", "converted", "trained", "branch_off"});
 }
 
 TEST_CASE("a merged student is judged over the teacher's own weights") {

@@ -107,7 +107,7 @@ TEST_CASE("every recipe's folder is read back as it was written", "[merged_expor
   const fs::path base = write_base(root);
   for (const char* recipe :
        {"window-sinks", "liger-hgrn2", "liger-gsa", "liger-mamba2", "liger-mlstm",
-        "liger-retention", "liger-rwkv6", "supra", "lolcats", "tigon"}) {
+        "liger-retention", "liger-rwkv6", "liger-ablation", "supra", "lolcats", "tigon"}) {
     INFO(recipe);
     const LoadedModel loaded = load_with_plan(base, load_plan(recipe, {"hybrid.layers=[0]"}));
     for (const auto& mixer : loaded.stack) perturb_parameters(*mixer, 3);

@@ -122,6 +122,24 @@ TEST_CASE("every shipped training config is read", "[config]") {
   CHECK(num_configs >= 6);
 }
 
+TEST_CASE("stages that make no sense are refused", "[config]") {
+  const TinyRun run;
+  const auto refused = [&](std::vector<std::string> overrides, const std::string& text) {
+    check_refused([&] { run.config(overrides); }, text);
+  };
+  refused({"stages=[calibrate]"}, "stages: expected train, once, as the last stage");
+  refused({"stages=[train, train]"}, "stages: expected train, once, as the last stage");
+  refused({"stages=[warm, calibrate, train]", "warm={steps: 1}"}, "calibrate as the first stage");
+  refused({"stages=[warm, warm, train]", "warm={steps: 1}"}, "two stages warm");
+  refused({"stages=[data, train]"}, "data is another section's name");
+  refused({"stages=[../warm, train]"}, "expected letters, digits, - and _, found '../warm'");
+  refused({"stages=[train]", "transfer={steps: 1}"}, "there is no such stage in `stages`");
+  refused({"stages=[warm, train]"}, "expected exactly one of steps, tokens and epochs, found none");
+  refused({"stages=[warm, train]", "warm={steps: 1, trainable: all}"}, "one of new, lora");
+  CHECK(run.config({"stages=[train]"}).calibration_rows == 0);
+  CHECK(run.config().calibration_rows == 8);
+}
+
 TEST_CASE("combinations that make no sense are refused", "[config]") {
   const TinyRun run;
   const auto refused = [&](std::vector<std::string> overrides, const std::string& text) {

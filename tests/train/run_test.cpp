@@ -20,14 +20,6 @@ namespace fs = std::filesystem;
 
 namespace {
 
-std::vector<double> step_losses(const fs::path& folder) {
-  std::vector<double> losses;
-  for (const Json& line : read_metrics(folder / "metrics.jsonl")) {
-    if (line.contains("loss")) losses.push_back(line.at("loss").get<double>());
-  }
-  return losses;
-}
-
 Json run_json(const fs::path& folder) {
   return read_json_file(folder / "run.json");
 }
@@ -161,6 +153,23 @@ TEST_CASE("a randomly initialised model is trained and its checkpoint is a model
     CHECK(loaded.plan.is_teacher());
     CHECK(fs::exists(run.run_folder() / name / "tokenizer.model"));
   }
+}
+
+TEST_CASE("a randomly initialised model can take the shape of a folder, and not its weights",
+          "[run]") {
+  const TinyRun run;
+  run_training(run.config({"model.init=random", "lora=null", "train.trainable=all", "train.steps=1",
+                           "train.optimizer.lr=1e-9"}),
+               false);
+  const Json json = run_json(run.run_folder());
+  CHECK(json.at("model").at("init") == "random");
+  const LoadedModel base = load_any_model(run.folder() / "base", at::kFloat, test_device());
+  const LoadedModel drawn =
+      load_any_model(run.run_folder() / "checkpoints/best", at::kFloat, test_device());
+  CHECK(drawn.model.config.hidden_size == base.model.config.hidden_size);
+  CHECK(drawn.model.config.num_layers == base.model.config.num_layers);
+  CHECK(drawn.plan == run.config().plan);
+  CHECK(!at::allclose(drawn.model.weights.embed_tokens, base.model.weights.embed_tokens));
 }
 
 TEST_CASE("all parameters of a linearized model can be trained", "[run]") {
@@ -334,26 +343,6 @@ TEST_CASE("a loss of two parts is the mean of the two", "[run]") {
   CHECK(targets != Approx(teacher));
   CHECK(first_loss("{cross_entropy: 0.25, teacher: 0.75}", "both") ==
         Approx(0.25 * targets + 0.75 * teacher).epsilon(1e-5));
-}
-
-TEST_CASE("attention transfer moves what the recipe adds, before training", "[run]") {
-  const TinyRun run;
-  const std::vector<std::string> overrides = {
-      "linearize={recipe: tigon, window_keys: 8}", "lora.dropout=0",
-      "transfer={steps: 10, batch_rows: 4, optimizer: {lr: 1e-2, weight_decay: 0}}"};
-  const TrainOutcome outcome = run_training(run.config(overrides), false);
-  CHECK(outcome.run.at("transfer").at("steps") == 10);
-  CHECK(outcome.run.at("steps") == 12);
-  const std::vector<double> errors = step_losses(run.run_folder() / "transfer");
-  REQUIRE(errors.size() == 10);
-  CHECK(errors.back() < 0.9 * errors.front());
-  CHECK(step_losses(run.run_folder()).size() == 12);
-  check_refused<UsageError>(
-      [&] {
-        run_training(run.config({"transfer={steps: 2}", "lora.dropout=0", run.in_folder("none")}),
-                     false);
-      },
-      "expected a recipe that adds parameters, found liger-gla");
 }
 
 TEST_CASE("a loss that cannot reach what is to be trained is refused", "[run]") {

@@ -8,6 +8,7 @@
 #include "core/log.h"
 #include "io/atomic_file.h"
 #include "support/compare.h"
+#include "train/metrics.h"
 
 namespace tigon::testing {
 namespace {
@@ -81,6 +82,14 @@ std::vector<std::string> TinyRun::random_model(const TinyRun& run) {
       "tokenizer: " +
           tokenizer + "}",
       "linearize=null", "lora=null", "train.trainable=all"};
+}
+
+std::vector<double> step_losses(const std::filesystem::path& folder) {
+  std::vector<double> losses;
+  for (const Json& line : read_metrics(folder / "metrics.jsonl")) {
+    if (line.contains("loss")) losses.push_back(line.at("loss").get<double>());
+  }
+  return losses;
 }
 
 std::vector<std::string> lines_without_timing(const std::filesystem::path& metrics_file) {

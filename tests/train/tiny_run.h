@@ -33,6 +33,9 @@ class TinyRun {
   TemporaryFolder folder_;
 };
 
+/// The losses of a folder's metrics.jsonl, one a step.
+std::vector<double> step_losses(const std::filesystem::path& folder);
+
 /// metrics.jsonl line by line, the field that measures time removed.
 std::vector<std::string> lines_without_timing(const std::filesystem::path& metrics_file);
 

@@ -14,6 +14,7 @@ c the mean of k over a head's channels:
 import math
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from .scan_tigon import gated_scan, slot_scores
@@ -64,6 +65,64 @@ class LigerMixer(WindowMixer):
             return F.logsigmoid(pool(k, self.options["slots"])) / n
         mean = k.mean(dim=-1, keepdim=True)
         return F.logsigmoid(-mean if self.recipe == "liger-mamba2" else mean) / n
+
+
+class LigerAblationMixer(WindowMixer):
+    """liger-gla with another gate or other feature maps: S_t = diag(a_t) S_{t-1} + f(k_t)^T v_t, o_t = f(q_t) S_t.
+
+    gate_source k, v, q (the mean of a KV head's queries), learned (k w_gate): log a = logsigmoid(source) / n; none: a = 1.
+    feature_map softmax; none, relu, elu (elu(x) + 1), the queries' divided by sqrt(D); hedgehog [softmax(x w), softmax(-x w)].
+    """
+
+    def __init__(self, config, layer):
+        super().__init__(config, layer)
+        self.options = config.linearize
+        H, G, D = config.num_attention_heads, config.num_key_value_heads, config.head_dim
+        if self.options["gate_source"] == "learned":
+            self.w_gate = nn.Parameter(torch.eye(D).repeat(G, 1, 1))
+        if self.options["feature_map"] == "hedgehog":
+            self.w_q = nn.Parameter(torch.eye(D).repeat(H, 1, 1))
+            self.w_k = nn.Parameter(torch.eye(D).repeat(G, 1, 1))
+
+    def forward(self, x, q, k, v, positions, is_real, rotary, memory):
+        near = super().forward(x, q, k, v, positions, is_real, rotary, memory)
+        far = self.recurrence(q.float(), k.float(), v.float(), ~is_real[:, None, :, None], memory)
+        mix = self.options["mix"]
+        return ((1 - mix) * near.float() + mix * far).to(near.dtype)
+
+    def recurrence(self, q, k, v, is_padding, memory):
+        B, G, _, D = k.shape
+        # A padded position neither fades the state nor adds to it.
+        log_gate = self.log_gate(q, k, v).masked_fill(is_padding, 0)
+        write = self.features(k, "w_k").masked_fill(is_padding, 0)
+        if self.options["feature_map"] == "hedgehog":
+            log_gate = torch.cat([log_gate, log_gate], dim=-1)
+        sums_to_one = self.options["feature_map"] in ("softmax", "hedgehog")
+        scale = 1 if sums_to_one else 1 / math.sqrt(D)
+        state = memory.state("matrix", B, G, write.shape[-1], D, like=k)
+        out, memory.states["matrix"] = gated_scan(self.features(q, "w_q") * scale, write, v, log_gate, state)
+        return out
+
+    def log_gate(self, q, k, v):
+        name = self.options["gate_source"]
+        if name == "none":
+            return torch.zeros_like(k)
+        if name == "learned":
+            source = k @ self.w_gate.float()
+        elif name == "q":
+            source = q.unflatten(1, (k.shape[1], -1)).mean(dim=2)
+        else:
+            source = k if name == "k" else v
+        return F.logsigmoid(source) / self.options["gate_normalizer"]
+
+    def features(self, x, name):
+        kind = self.options["feature_map"]
+        if kind == "hedgehog":
+            z = x @ getattr(self, name).float()
+            return torch.cat([z.softmax(dim=-1), (-z).softmax(dim=-1)], dim=-1)
+        if kind == "softmax":
+            return x.softmax(dim=-1)
+        return {"none": lambda x: x, "relu": F.relu, "elu": lambda x: F.elu(x) + 1}[kind](x)
 
 
 def pool(k, slots):

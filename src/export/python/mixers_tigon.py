@@ -13,7 +13,7 @@ A mixer is an nn.Module: make_memory() makes what carries it from chunk to chunk
 """
 
 from .joint_tigon import TigonMixer
-from .liger_tigon import LigerMixer
+from .liger_tigon import LigerAblationMixer, LigerMixer
 from .lolcats_tigon import LolcatsMixer
 from .supra_tigon import SupraMixer
 from .window_tigon import WindowMixer, WindowSinksMixer
@@ -22,6 +22,7 @@ MIXERS = {
     "softmax": WindowMixer,
     "window": WindowMixer,
     "window-sinks": WindowSinksMixer,
+    "liger-ablation": LigerAblationMixer,
     "supra": SupraMixer,
     "lolcats": LolcatsMixer,
     "tigon": TigonMixer,
