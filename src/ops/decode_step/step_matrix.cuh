@@ -33,8 +33,9 @@ struct MatrixRow {
   }
 };
 
-/// What a thread has on the way of a matrix, in numbers of float32: 32 to 36 KiB a block.
-inline constexpr int kMatrixQueue = 32;
+/// Pieces of a matrix, four numbers each, that a thread has on the way: 32 to 36 KiB a block of
+/// float32. More of the smaller ones would need registers that are not there.
+inline constexpr int kPiecesAhead = 8;
 
 /// Numbers 4·piece … of a matrix as they are stored.
 __device__ inline FourNumbers<float> as_stored(float4 x, int /*piece*/, const RoundingBits&,
@@ -43,8 +44,7 @@ __device__ inline FourNumbers<float> as_stored(float4 x, int /*piece*/, const Ro
 }
 __device__ inline FourNumbers<__nv_bfloat16> as_stored(float4 x, int piece,
                                                        const RoundingBits& bits, __nv_bfloat16) {
-  return {make_uint2(stochastic_round_pair(x.x, x.y, bits.of_pair(2 * piece)),
-                     stochastic_round_pair(x.z, x.w, bits.of_pair(2 * piece + 1)))};
+  return {stochastic_round(x, bits.of_pair(2 * piece), bits.of_pair(2 * piece + 1))};
 }
 
 /// S ← diag(kept) S + keyᵀ values and out = queries S, of a matrix [rows, columns] of `Stored`
@@ -57,7 +57,7 @@ class MatrixStep {
  public:
   using Piece = FourNumbers<Stored>;
 
-  /// queue [kMatrixQueue, threads] in shared memory.
+  /// queue [kPiecesAhead, threads, 4] in shared memory.
   __device__ MatrixStep(Stored* matrix, int rows, int columns, float* queue)
       : matrix_(reinterpret_cast<Piece*>(matrix)),
         pieces_(reinterpret_cast<Piece*>(queue) + threadIdx.x),
@@ -68,7 +68,7 @@ class MatrixStep {
 
   /// Asks for the first pieces. Again before each further run.
   __device__ void start() {
-    for (int turn = 0; turn < kAhead; ++turn) ask_for(turn);
+    for (int turn = 0; turn < kPiecesAhead; ++turn) ask_for(turn);
   }
 
   /// table [rows, MatrixRow::kFloats], values [columns] and partials in shared memory; → out
@@ -87,12 +87,12 @@ class MatrixStep {
       int turn = 0;
 #pragma unroll 2
       for (int panel = groups_.own; panel < panels_; panel += groups_.count) {
-        asm volatile("cp.async.wait_group %0;" ::"n"(kAhead - 1) : "memory");
-        float4 piece = pieces_[turn % kAhead * blockDim.x].widen();
+        asm volatile("cp.async.wait_group %0;" ::"n"(kPiecesAhead - 1) : "memory");
+        float4 piece = pieces_[turn % kPiecesAhead * blockDim.x].widen();
         step(table + (4 * panel + row) * MatrixRow<kHeads>::kFloats, in_row, value, piece, sums);
         const int index = panel * columns_ + groups_.vector;
         if (is_kept) matrix_[index] = as_stored(piece, index, bits, Stored{});
-        ask_for(turn + kAhead);
+        ask_for(turn + kPiecesAhead);
         ++turn;
       }
     }
@@ -100,15 +100,13 @@ class MatrixStep {
   }
 
  private:
-  static constexpr int kAhead = kMatrixQueue * int{sizeof(float)} / int{sizeof(Piece)};
-
-  /// Every turn is a group of its own, so that waiting for all but the last kAhead − 1 waits for
-  /// the oldest.
+  /// Every turn is a group of its own, so that waiting for all but the last kPiecesAhead − 1 waits
+  /// for the oldest.
   __device__ void ask_for(int turn) {
     const int panel = groups_.own + turn * groups_.count;
     if (groups_.is_in_one() && panel < panels_) {
-      const auto to =
-          static_cast<unsigned>(__cvta_generic_to_shared(pieces_ + turn % kAhead * blockDim.x));
+      const auto to = static_cast<unsigned>(
+          __cvta_generic_to_shared(pieces_ + turn % kPiecesAhead * blockDim.x));
       const Piece* from = matrix_ + panel * columns_ + groups_.vector;
       if constexpr (sizeof(Piece) == 16) {
         asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");

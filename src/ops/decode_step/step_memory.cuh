@@ -19,7 +19,7 @@ struct StepMemory {
   int values;         // [columns]
   int far;            // [kHeads, columns]
   int partials;       // [threads, 4 · kHeadsOfSum]
-  int queue;          // [kMatrixQueue, threads]
+  int queue;          // [kPiecesAhead, threads, 4]
 
   __host__ __device__ StepMemory(const DecodeStepParams& p, int rows, int columns, int threads) {
     queries = take(kHeads * p.head_dim);
@@ -30,7 +30,7 @@ struct StepMemory {
     values = take(columns);
     far = take(kHeads * columns);
     partials = take(threads * 4 * kHeadsOfSum<kHeads>);
-    queue = take(kMatrixQueue * threads);
+    queue = take(kPiecesAhead * threads * 4);
   }
 
  private:

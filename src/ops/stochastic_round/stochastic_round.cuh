@@ -25,18 +25,29 @@ class RoundingBits {
   uint32_t key_;
 };
 
-/// The bits of a bfloat16, of random bits from 0 to 65535.
-__device__ inline uint32_t stochastic_round(float x, uint32_t random) {
-  constexpr uint32_t kExponent = 0x7f800000u;
-  const uint32_t word = __float_as_uint(x);
-  if ((word & kExponent) == kExponent) return __bfloat16_as_ushort(__float2bfloat16_rn(x));
-  const uint32_t moved = word + random;
-  return ((moved & kExponent) == kExponent ? word : moved) >> 16;
+/// The random bits of a number, from 0 to 65535, or none where there is no way up: next to
+/// infinity, at it, and for NaN.
+__device__ inline uint32_t bits_upwards(float x, uint32_t random) {
+  constexpr uint32_t kLargest = 0x7f7f0000u;  // of bfloat16
+  return (__float_as_uint(x) & 0x7fffffffu) < kLargest ? random : 0;
 }
 
-/// Two neighbours, the first at an even place, as they lie in memory.
-__device__ inline uint32_t stochastic_round_pair(float first, float second, uint32_t random) {
-  return stochastic_round(first, random & 0xffffu) | stochastic_round(second, random >> 16) << 16;
+/// Four neighbours as bfloat16 in memory, of the random words of their two pairs. A NaN is one of
+/// arithmetic, whose upper half is one too.
+__device__ inline uint2 stochastic_round(float4 x, uint32_t first, uint32_t second) {
+  uint32_t random[4] = {first & 0xffffu, first >> 16, second & 0xffffu, second >> 16};
+  // Nearly always all four are far from infinity.
+  if (!(fabsf(x.x) + fabsf(x.y) + fabsf(x.z) + fabsf(x.w) < 1e38f)) {
+    random[0] = bits_upwards(x.x, random[0]);
+    random[1] = bits_upwards(x.y, random[1]);
+    random[2] = bits_upwards(x.z, random[2]);
+    random[3] = bits_upwards(x.w, random[3]);
+  }
+  constexpr unsigned kUpperHalves = 0x7632;
+  return make_uint2(
+      __byte_perm(__float_as_uint(x.x) + random[0], __float_as_uint(x.y) + random[1], kUpperHalves),
+      __byte_perm(__float_as_uint(x.z) + random[2], __float_as_uint(x.w) + random[3],
+                  kUpperHalves));
 }
 
 }  // namespace tigon::cuda
