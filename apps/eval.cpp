@@ -22,8 +22,8 @@ constexpr const char* kFooter = R"(Examples:
 With --teacher: recovered = (L_window - L) / (L_window - L_teacher), where L_window is the loss of
 the teacher with a window of 64 keys in every layer, untrained; over_own_window says the same
 against the untrained windows of the model itself.
-With --decode: beside the loss of whole rows ("trained") the one of the model as it is served, token by
-token from its state ("decoded"), --batch-rows rows side by side; takes longer.)";
+With --decode: beside the loss of whole rows ("trained") the one of the model as it is served,
+token by token from its state ("decoded"), --batch-rows rows side by side; takes longer.)";
 
 struct EvalOptions {
   std::string model, adapter, teacher, tasks;

@@ -10,11 +10,11 @@
 //           ring is turned by 8 or 16 threads; rows of D+1 numbers are walked four at a time, which
 //           together are whole pieces of four.
 // Memory    The matrix is read once, written once if a key leaves, and the ring read once: 290 KiB
-//           for heads of 128 and 64 keys in bfloat16; the first pieces of the matrix and the ring
-//           are asked for before anything else. 45 to 95 KiB of shared memory.
+//           for heads of 128, 64 keys in bfloat16 and a matrix in float32; the first pieces of the
+//           matrix and the ring are asked for before anything else. 45 to 95 KiB of shared memory.
 // Saves     Nothing; there is no backward pass.
-// Order     Everything float32, rounded once (matrices by stochastic_round); sums in one
-//           order always.
+// Order     Everything float32, rounded once (matrices by stochastic_round); sums in
+//           one order always.
 #include "ops/decode_step/step_features.cuh"
 #include "ops/decode_step/step_memory.cuh"
 #include "ops/decode_step/step_window.cuh"
