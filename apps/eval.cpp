@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "core/log.h"
 #include "eval/comparison.h"
+#include "eval/decode_loss.h"
 #include "needle_command.h"
 #include "text_rows.h"
 
@@ -15,17 +16,21 @@ constexpr const char* kFooter = R"(Examples:
   tigon eval --model DIR --text held-out.txt.xz --rows 512
   tigon eval --model LINEARIZED --teacher DIR --text held-out.txt.xz --rows 512 --json
   tigon eval --model DIR --adapter run/checkpoints/best --teacher DIR --text held-out.txt
+  tigon eval --model LINEARIZED --text held-out.txt --rows 64 --decode --batch-rows 64
   tigon eval --model LINEARIZED --teacher DIR --text prose.txt --needle --needle-page needle.html
 
 With --teacher: recovered = (L_window - L) / (L_window - L_teacher), where L_window is the loss of
 the teacher with a window of 64 keys in every layer, untrained; over_own_window says the same
-against the untrained windows of the model itself.)";
+against the untrained windows of the model itself.
+With --decode: beside the loss of whole rows ("trained") the one of the model as it is served,
+token by token from its state ("decoded"), --batch-rows rows side by side; takes longer.)";
 
 struct EvalOptions {
   std::string model, adapter, teacher, tasks;
   TextOptions text;
   NeedleArguments needle;
   DeviceOptions device;
+  bool decode = false;
   bool json = false;
 };
 
@@ -33,6 +38,11 @@ Json loss_to_json(const LossResult& result) {
   return {{"tokens", result.tokens},
           {"nats_per_token", result.nats_per_token},
           {"perplexity", result.perplexity}};
+}
+
+std::string loss_to_text(const LossResult& result, const char* how) {
+  return fmt::format("{} predictions, {:.4f} nats a token, perplexity {:.3f}{}\n", result.tokens,
+                     result.nats_per_token, result.perplexity, how);
 }
 
 /// Whether the model's own weights, without its adapter, are the teacher's.
@@ -57,16 +67,19 @@ std::optional<Model> load_teacher(const EvalOptions& options, const LoadedModel&
 
 void evaluate_beside_teacher(const EvalOptions& options, const LoadedModel& student,
                              const Model& teacher, const RowSet& rows) {
-  const Comparison comparison = compare(student, teacher, rows, options.text.batch_rows);
+  Comparison comparison = compare(student, teacher, rows, options.text.batch_rows);
+  if (options.decode) add_decoded_row(comparison, student, rows, options.text.batch_rows);
   if (!options.json) return print_text(comparison_to_text(comparison));
   const Json table = comparison_to_json(comparison);
   const Json& trained = table.at("trained");
-  print_json({{"tokens", trained.at("tokens")},
-              {"nats_per_token", trained.at("nats_per_token")},
-              {"perplexity", trained.at("perplexity")},
-              {"recovered", trained.at("recovered")},
-              {"over_own_window", trained.at("over_own_window")},
-              {"comparison", table}});
+  Json json = {{"tokens", trained.at("tokens")},
+               {"nats_per_token", trained.at("nats_per_token")},
+               {"perplexity", trained.at("perplexity")},
+               {"recovered", trained.at("recovered")},
+               {"over_own_window", trained.at("over_own_window")},
+               {"comparison", table}};
+  if (options.decode) json["decoded"] = table.at("decoded");
+  print_json(json);
 }
 
 void evaluate(const EvalOptions& options) {
@@ -76,6 +89,7 @@ void evaluate(const EvalOptions& options) {
       options.model, choose_dtype(options.device.dtype, device), device, options.adapter);
   const std::optional<Model> teacher = load_teacher(options, student);
   if (options.needle.is_asked) {
+    if (options.decode) throw UsageError("--decode: not available with --needle");
     return run_needle(options.needle, options.text, student, teacher ? &*teacher : nullptr,
                       options.model, options.json);
   }
@@ -89,9 +103,17 @@ void evaluate(const EvalOptions& options) {
   const LossResult result =
       evaluate_loss(student.model, student.stack, rows, options.text.batch_rows,
                     /*use_adapters=*/true, student.plan.is_teacher() ? "teacher" : "student");
-  if (options.json) return print_json(loss_to_json(result));
-  print_text(fmt::format("{} predictions, {:.4f} nats a token, perplexity {:.3f}\n", result.tokens,
-                         result.nats_per_token, result.perplexity));
+  Json json = loss_to_json(result);
+  std::string text = loss_to_text(result, "");
+  if (options.decode) {
+    const LossResult decoded =
+        evaluate_decode_loss(student.model, student.stack, rows, options.text.batch_rows,
+                             /*use_adapters=*/true, "decoded");
+    json["decoded"] = loss_to_json(decoded);
+    text += loss_to_text(decoded, ", token by token");
+  }
+  if (options.json) return print_json(json);
+  print_text(text);
 }
 
 }  // namespace
@@ -109,6 +131,8 @@ void add_eval(CLI::App& app) {
   add_text_options(*command, options->text)->required();
   command->add_option("--tasks", options->tasks, "benchmarks; not available in this version")
       ->type_name("A,B");
+  command->add_flag("--decode", options->decode,
+                    "also the loss token by token, as the model is served");
   command->add_flag("--json", options->json, "print one JSON object");
   add_needle_options(*command, options->needle);
   add_device_options(*command, options->device);

@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "core/table.h"
+#include "eval/decode_loss.h"
 #include "linearize/mixer_parameters.h"
 
 namespace tigon {
@@ -73,6 +74,23 @@ std::optional<double> share(double baseline, double teacher, double loss) {
   return recovered_share(baseline, teacher, loss);
 }
 
+/// Of a line, where the comparison has the baselines.
+void set_shares(const Comparison& comparison, ComparisonRow& row) {
+  const auto find = [&](const char* name) {
+    return std::ranges::find(comparison.rows, name, &ComparisonRow::name);
+  };
+  const auto teacher = find("teacher");
+  if (teacher == comparison.rows.end()) return;
+  const auto share_over = [&](const char* name) -> std::optional<double> {
+    const auto baseline = find(name);
+    if (baseline == comparison.rows.end()) return std::nullopt;
+    return share(baseline->result.nats_per_token, teacher->result.nats_per_token,
+                 row.result.nats_per_token);
+  };
+  row.recovered = share_over("window_only");
+  row.over_own_window = share_over("own_window");
+}
+
 Json share_to_json(const std::optional<double>& share) {
   return share ? Json(*share) : Json();
 }
@@ -116,15 +134,18 @@ Comparison compare(const LoadedModel& student, const Model& teacher, const RowSe
   const bool has_branch = std::ranges::any_of(
       student.stack, [](const auto& mixer) { return mixer->without_recurrence() != nullptr; });
   if (has_branch) comparison.rows.push_back(of_student("branch_off", own_windows));
-  const double teacher_loss = comparison.at("teacher").result.nats_per_token;
-  const double window_loss = comparison.at("window_only").result.nats_per_token;
-  for (ComparisonRow& row : comparison.rows) {
-    row.recovered = share(window_loss, teacher_loss, row.result.nats_per_token);
-    if (!has_windows) continue;
-    row.over_own_window = share(comparison.at("own_window").result.nats_per_token, teacher_loss,
-                                row.result.nats_per_token);
-  }
+  for (ComparisonRow& row : comparison.rows) set_shares(comparison, row);
   return comparison;
+}
+
+void add_decoded_row(Comparison& comparison, const LoadedModel& student, const RowSet& rows,
+                     int64_t rows_per_batch) {
+  ComparisonRow row{"decoded",
+                    evaluate_decode_loss(student.model, student.stack, rows, rows_per_batch,
+                                         /*use_adapters=*/true, "decoded")};
+  set_shares(comparison, row);
+  const auto trained = std::ranges::find(comparison.rows, "trained", &ComparisonRow::name);
+  comparison.rows.insert(trained == comparison.rows.end() ? trained : trained + 1, std::move(row));
 }
 
 Json comparison_to_json(const Comparison& comparison) {

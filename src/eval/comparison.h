@@ -19,6 +19,7 @@ inline constexpr int64_t kBaselineWindowKeys = 64;
 ///   own_window   the teacher's weights, the student's own windows without recurrence, untrained
 ///   converted    the teacher's weights, the student's mixers as they were before training
 ///   trained      the student as it stands, adapters on
+///   decoded      `trained` token by token, where it is asked for
 ///   branch_off   the student with its recurrence switched off
 struct ComparisonRow {
   std::string name;
@@ -46,6 +47,11 @@ struct Comparison {
 Comparison compare(const LoadedModel& student, const Model& teacher, const RowSet& rows,
                    int64_t rows_per_batch, const MixerStack& converted = {},
                    const KnownLosses* known = nullptr);
+
+/// Adds the line `decoded` after `trained`: the same model, token by token from its state
+/// (eval/decode_loss.h), `rows_per_batch` rows side by side.
+void add_decoded_row(Comparison& comparison, const LoadedModel& student, const RowSet& rows,
+                     int64_t rows_per_batch);
 
 /// {"teacher": {"nats_per_token", "perplexity", "tokens", "recovered", "over_own_window"}, …}; a
 /// share that does not exist is null.

@@ -32,7 +32,7 @@ std::vector<HeadHalfLives> measure_half_lives(const Model& model, const MixerSta
   Progress progress("half-lives", rows.size(), "rows");
   for (int64_t first = 0; first < rows.size(); first += rows_per_batch) {
     const int64_t count = std::min(rows_per_batch, rows.size() - first);
-    const RowBatch batch = batch_of_rows(rows, first, count, model.device);
+    const RowBatch batch = make_row_batch(rows, first, count, model.device);
     const int64_t N = batch.batch.segments.total;
     run_observed(model, stack, batch.batch, /*use_adapters=*/true,
                  [&](size_t layer, const MixerInput& input, const at::Tensor&) {

@@ -21,29 +21,39 @@ double summed_loss(const Model& model, const MixerStack& stack, const RowBatch& 
   return token_negative_log_likelihood(hidden, head, rows.targets).sum(at::kDouble).item<double>();
 }
 
-LossResult evaluate_loss(const Model& model, const MixerStack& stack, const RowSet& rows,
-                         int64_t rows_per_batch, bool use_adapters, const std::string& title) {
-  if (rows_per_batch < 1) {
-    throw UsageError(fmt::format("rows in a batch: expected at least 1, found {}", rows_per_batch));
-  }
-  Progress progress(title, rows.size(), "rows");
-  double sum = 0;
+LossResult mean_loss(double nats, int64_t tokens, const std::string& title) {
+  if (tokens == 0) fail("{}: the rows hold nothing to predict", title);
   LossResult result;
-  for (int64_t first = 0; first < rows.size(); first += rows_per_batch) {
-    const int64_t count = std::min(rows_per_batch, rows.size() - first);
-    const RowBatch batch = batch_of_rows(rows, first, count, model.device);
-    sum += summed_loss(model, stack, batch, use_adapters);
-    result.tokens += batch.num_targets;
-    progress.update(first + count, fmt::format("loss {:.4f}", sum / double(result.tokens)));
-  }
-  progress.finish();
-  if (result.tokens == 0) fail("{}: the rows hold nothing to predict", title);
-  result.nats_per_token = sum / static_cast<double>(result.tokens);
+  result.tokens = tokens;
+  result.nats_per_token = nats / static_cast<double>(tokens);
   result.perplexity = std::exp(result.nats_per_token);
   if (!std::isfinite(result.nats_per_token)) {
     fail("{}: expected a finite loss, found {}", title, result.nats_per_token);
   }
   return result;
+}
+
+void check_rows_per_batch(int64_t rows_per_batch) {
+  if (rows_per_batch < 1) {
+    throw UsageError(fmt::format("rows in a batch: expected at least 1, found {}", rows_per_batch));
+  }
+}
+
+LossResult evaluate_loss(const Model& model, const MixerStack& stack, const RowSet& rows,
+                         int64_t rows_per_batch, bool use_adapters, const std::string& title) {
+  check_rows_per_batch(rows_per_batch);
+  Progress progress(title, rows.size(), "rows");
+  double sum = 0;
+  int64_t tokens = 0;
+  for (int64_t first = 0; first < rows.size(); first += rows_per_batch) {
+    const int64_t count = std::min(rows_per_batch, rows.size() - first);
+    const RowBatch batch = make_row_batch(rows, first, count, model.device);
+    sum += summed_loss(model, stack, batch, use_adapters);
+    tokens += batch.num_targets;
+    progress.update(first + count, fmt::format("loss {:.4f}", sum / double(tokens)));
+  }
+  progress.finish();
+  return mean_loss(sum, tokens, title);
 }
 
 double recovered_share(double window, double teacher, double loss) {

@@ -22,6 +22,12 @@ struct LossResult {
 LossResult evaluate_loss(const Model& model, const MixerStack& stack, const RowSet& rows,
                          int64_t rows_per_batch, bool use_adapters, const std::string& title);
 
+/// The mean of so many nats over so many predictions. Throws Error as evaluate_loss does.
+LossResult mean_loss(double nats, int64_t tokens, const std::string& title);
+
+/// Throws UsageError for a number below 1.
+void check_rows_per_batch(int64_t rows_per_batch);
+
 /// −log p summed in float64 over the predictions of one batch, in nats.
 double summed_loss(const Model& model, const MixerStack& stack, const RowBatch& rows,
                    bool use_adapters);

@@ -30,7 +30,7 @@ RowBatch make_row_batch(const std::vector<Row>& rows, at::Device device) {
   return result;
 }
 
-RowBatch batch_of_rows(const RowSet& rows, int64_t first, int64_t count, at::Device device) {
+RowBatch make_row_batch(const RowSet& rows, int64_t first, int64_t count, at::Device device) {
   std::vector<Row> chosen;
   for (int64_t i = first; i < first + count; ++i) chosen.push_back(rows.row(i));
   return make_row_batch(chosen, device);

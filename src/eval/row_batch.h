@@ -16,8 +16,7 @@ struct RowBatch {
 
 /// A segment of n tokens holds n − 1 predictions, less those of tokens that a row does not count.
 RowBatch make_row_batch(const std::vector<Row>& rows, at::Device device);
-
-/// Rows first … first + count − 1 of a set.
-RowBatch batch_of_rows(const RowSet& rows, int64_t first, int64_t count, at::Device device);
+/// Of rows first … first + count − 1.
+RowBatch make_row_batch(const RowSet& rows, int64_t first, int64_t count, at::Device device);
 
 }  // namespace tigon

@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "generate/prefill.h"
+#include "model/decode_batch.h"
 
 namespace tigon {
 namespace {
@@ -30,22 +31,6 @@ void check_arguments(const Model& model, const std::vector<std::vector<int64_t>>
       }
     }
   }
-}
-
-/// One decode step's batch for the sequences that still run: a token each. From step to step only
-/// tokens and positions change, on the device, until a sequence leaves.
-Batch decode_batch(const std::vector<int64_t>& slots, const ModelState& state, at::Device device) {
-  Batch batch;
-  batch.segments = Segments::from_lengths(std::vector<int64_t>(slots.size(), 1), device);
-  batch.slots = slots;
-  for (const int64_t slot : slots) batch.past_lengths.push_back(state.length(slot));
-  batch.positions = at::tensor(batch.past_lengths, at::kLong).to(device);
-  return batch;
-}
-
-void move_on(Batch& batch) {
-  batch.positions = batch.positions + 1;
-  for (int64_t& length : batch.past_lengths) ++length;
 }
 
 /// Sequences in the batch: their slots, and their random numbers in the same order.
@@ -121,7 +106,7 @@ std::vector<Generation> generate(const Model& model, const MixerStack& stack,
 
   Running running = start_all(prompts.size(), options.seed, first_sequence);
   at::Tensor logits = prefill(model, stack, prompts, options.prefill_chunk, state);
-  Batch batch = decode_batch(running.slots, state, model.device);
+  Batch batch = make_decode_batch(running.slots, state, model.device);
   for (int64_t step = 0; step < options.max_new_tokens; ++step) {
     at::Tensor ids = sample(logits, options.sampling, running.randoms);
     at::Tensor host_ids = ids.cpu();
@@ -135,12 +120,12 @@ std::vector<Generation> generate(const Model& model, const MixerStack& stack,
       ids = ids.index_select(0, kept.to(model.device));
       host_ids = host_ids.index_select(0, kept);
       running = keep_rows(running, rows);
-      batch = decode_batch(running.slots, state, model.device);
+      batch = make_decode_batch(running.slots, state, model.device);
     }
     batch.tokens = ids;
     batch.host_tokens = host_ids;
     logits = logits_of(model, forward_hidden(model, stack, batch, {.state = &state}));
-    move_on(batch);
+    advance_decode_batch(batch);
   }
   return all;
 }

@@ -61,7 +61,8 @@ std::shared_ptr<const Mixer> make_supra(const MixerSizes& sizes, int64_t /*windo
                            .normalizer = chosen(settings, "normalizer", kSupraNormalizers),
                            .has_affine = settings.at("affine").get<bool>(),
                            .norm_eps = settings.at("norm_eps").get<double>(),
-                           .seed = layer_seed(settings, sizes)},
+                           .seed = layer_seed(settings, sizes),
+                           .state_dtype = state_dtype(settings)},
                           sizes.device);
 }
 
@@ -93,7 +94,8 @@ std::shared_ptr<const Mixer> make_lolcats(const MixerSizes& sizes, int64_t windo
                              .has_key_map_per_query = chosen(settings, "key_maps", kKeyMaps),
                              .window_logit = std::log(g / (1 - g)),
                              .has_affine_factors = settings.at("affine_factors").get<bool>(),
-                             .seed = layer_seed(settings, sizes)},
+                             .seed = layer_seed(settings, sizes),
+                             .state_dtype = state_dtype(settings)},
                             sizes.device);
 }
 

@@ -43,7 +43,8 @@ std::shared_ptr<const Mixer> make_mixer(const MixerSizes& sizes, int64_t window_
                                     .seed = layer_seed(settings, sizes),
                                     .window_keys = window_keys,
                                     .gate_normalizer = settings.at("gate_normalizer").get<double>(),
-                                    .mix = settings.at("mix").get<double>()},
+                                    .mix = settings.at("mix").get<double>(),
+                                    .state_dtype = state_dtype(settings)},
                                    sizes.device);
 }
 

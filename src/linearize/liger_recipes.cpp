@@ -41,7 +41,8 @@ LigerMixerOptions family_options(LigerVariant variant, int64_t window_keys, cons
   return {.variant = variant,
           .window_keys = window_keys,
           .gate_normalizer = settings.at("gate_normalizer").get<double>(),
-          .mix = settings.at("mix").get<double>()};
+          .mix = settings.at("mix").get<double>(),
+          .state_dtype = state_dtype(settings)};
 }
 
 template <LigerVariant variant>

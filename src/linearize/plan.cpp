@@ -68,7 +68,7 @@ void read_layer_windows(ConfigReader reader, Plan& plan) {
   }
 }
 
-/// The keys that a recipe uses, all of them required.
+/// The keys that a recipe uses; all but state_bytes and state_dtype are required.
 Plan read_keys(ConfigReader& reader, const std::string& name) {
   Plan plan;
   plan.recipe = name;
@@ -76,6 +76,10 @@ Plan read_keys(ConfigReader& reader, const std::string& name) {
   const Recipe& recipe = find_recipe(name);
   if (recipe.has_window) plan.window_keys = reader.integer("window_keys", window_keys_range());
   plan.settings = recipe.read_settings(reader);
+  if (recipe.has_matrices) {
+    // Folders written before the key existed lack it.
+    plan.settings["state_dtype"] = reader.choice("state_dtype", {"float32", "bfloat16"}, "float32");
+  }
   if (recipe.has_window) {
     read_layer_windows(reader.section("layer_windows"), plan);
     plan.state_bytes = reader.integer("state_bytes", 0, at_least(0));

@@ -31,7 +31,8 @@ std::shared_ptr<const Mixer> liger_gla(const MixerSizes& sizes, int64_t window_k
   return make_liger_gla_mixer(sizes.heads,
                               {.window_keys = window_keys,
                                .gate_normalizer = settings.at("gate_normalizer").get<double>(),
-                               .mix = settings.at("mix").get<double>()});
+                               .mix = settings.at("mix").get<double>(),
+                               .state_dtype = state_dtype(settings)});
 }
 
 Json tigon_settings(ConfigReader& reader) {
@@ -40,10 +41,11 @@ Json tigon_settings(ConfigReader& reader) {
 
 std::shared_ptr<const Mixer> tigon_joint(const MixerSizes& sizes, int64_t window_keys,
                                          const Json& settings) {
-  return make_tigon_mixer(
-      sizes.heads, sizes.hidden_size,
-      {.window_keys = window_keys, .decay_time = settings.at("decay_time").get<double>()},
-      sizes.device);
+  return make_tigon_mixer(sizes.heads, sizes.hidden_size,
+                          {.window_keys = window_keys,
+                           .decay_time = settings.at("decay_time").get<double>(),
+                           .state_dtype = state_dtype(settings)},
+                          sizes.device);
 }
 
 Json window_sinks_settings(ConfigReader& reader) {
@@ -56,8 +58,12 @@ std::shared_ptr<const Mixer> window_sinks(const MixerSizes& sizes, int64_t windo
       sizes.heads, {.window_keys = window_keys, .sinks = settings.at("sinks").get<int64_t>()});
 }
 
-constexpr Recipe kWindowRecipe = {"window", no_settings, window};
-constexpr Recipe kWindowSinksRecipe = {"window-sinks", window_sinks_settings, window_sinks};
+constexpr Recipe kWindowRecipe = {
+    .name = "window", .read_settings = no_settings, .make_mixer = window, .has_matrices = false};
+constexpr Recipe kWindowSinksRecipe = {.name = "window-sinks",
+                                       .read_settings = window_sinks_settings,
+                                       .make_mixer = window_sinks,
+                                       .has_matrices = false};
 constexpr Recipe kLigerGlaRecipe = {"liger-gla", liger_gla_settings, liger_gla};
 constexpr Recipe kTigonRecipe = {"tigon", tigon_settings, tigon_joint};
 
@@ -68,6 +74,10 @@ constexpr std::array kRecipes = {&kWindowRecipe,        &kWindowSinksRecipe,    
                                  &kTigonRecipe};
 
 }  // namespace
+
+at::ScalarType state_dtype(const Json& settings) {
+  return settings.at("state_dtype") == "bfloat16" ? at::kBFloat16 : at::kFloat;
+}
 
 const Recipe& find_recipe(std::string_view name) {
   const auto found =

@@ -24,8 +24,12 @@ struct Recipe {
   /// A mixer with parameters serves one layer.
   std::shared_ptr<const Mixer> (*make_mixer)(const MixerSizes& sizes, int64_t window_keys,
                                              const Json& settings);
-  bool has_window = true;  // whether window_keys and layer_windows are keys of it
+  bool has_window = true;    // whether window_keys and layer_windows are keys of it
+  bool has_matrices = true;  // whether state_dtype is one
 };
+
+/// What state_dtype says of a recipe's recurrent matrices.
+at::ScalarType state_dtype(const Json& settings);
 
 /// Throws std::logic_error for a name that is not a linearizing recipe's.
 const Recipe& find_recipe(std::string_view name);

@@ -59,7 +59,7 @@ class LigerAblationMixer : public Mixer {
     const int64_t L = shape_.num_kv_heads, D = shape_.head_dim;
     const std::vector<std::vector<int64_t>> matrices = {{L, is_hedgehog() ? 2 * D : D, D}};
     return std::make_unique<RingAndMatrices>(shape_, options_.window_keys, matrices, slots, dtype,
-                                             device);
+                                             options_.state_dtype, device);
   }
 
   at::Tensor mean_log_decay(const MixerInput& input) const override {
@@ -70,8 +70,9 @@ class LigerAblationMixer : public Mixer {
   std::string kind() const override { return "liger-ablation"; }
 
   std::string describe() const override {
-    return fmt::format("window of {} keys + linear recurrence ({}, {}, mix {})",
-                       options_.window_keys, gate_text(), map_text(), options_.mix);
+    return fmt::format("window of {} keys + linear recurrence ({}, {}, mix {}){}",
+                       options_.window_keys, gate_text(), map_text(), options_.mix,
+                       state_dtype_text(options_.state_dtype));
   }
 
   std::vector<std::pair<std::string, at::Tensor>> parameters() const override {

@@ -16,8 +16,9 @@ struct LigerAblationMixerOptions {
   Init map_init = Init::kIdentity;  // of a hedgehog map
   uint64_t seed = 1;                // of random weights
   int64_t window_keys = 64;
-  double gate_normalizer = 16;  // n below
-  double mix = 0.5;             // the recurrence's share of the output
+  double gate_normalizer = 16;              // n below
+  double mix = 0.5;                         // the recurrence's share of the output
+  at::ScalarType state_dtype = at::kFloat;  // or bfloat16: of the matrix between tokens
 };
 
 /// (1 − mix) · window + mix · recurrence, everything but the window on q and k before RoPE. Per KV
@@ -31,7 +32,7 @@ struct LigerAblationMixerOptions {
 /// Parameters, float32 on `device` and the mixer's own:
 ///   w_gate [Hkv, D, D]                of kLearned, uniform in ±1/√D
 ///   w_q [H, D, D], w_k [Hkv, D, D]    of kHedgehog: identity, or uniform in ±√(6/D²)
-/// The state is the ring of the window and one float32 matrix [D or 2D, D] per KV head. Without the
+/// The state is the ring of the window and one matrix [D or 2D, D] per KV head. Without the
 /// recurrence it is the plain window mixer.
 std::shared_ptr<const Mixer> make_liger_ablation_mixer(const HeadShape& shape,
                                                        const LigerAblationMixerOptions& options,

@@ -36,7 +36,7 @@ class LigerGlaMixer : public Mixer {
     const std::vector<std::vector<int64_t>> matrices = {
         {shape_.num_kv_heads, shape_.head_dim, shape_.head_dim}};
     return std::make_unique<RingAndMatrices>(shape_, options_.window_keys, matrices, slots, dtype,
-                                             device);
+                                             options_.state_dtype, device);
   }
 
   at::Tensor mean_log_decay(const MixerInput& input) const override {
@@ -46,8 +46,9 @@ class LigerGlaMixer : public Mixer {
   std::string kind() const override { return "liger-gla"; }
 
   std::string describe() const override {
-    return fmt::format("window of {} keys + gated recurrence (gate/{}, mix {})",
-                       options_.window_keys, options_.gate_normalizer, options_.mix);
+    return fmt::format("window of {} keys + gated recurrence (gate/{}, mix {}){}",
+                       options_.window_keys, options_.gate_normalizer, options_.mix,
+                       state_dtype_text(options_.state_dtype));
   }
 
   std::shared_ptr<const Mixer> without_recurrence() const override {

@@ -35,7 +35,7 @@ class LigerMixer : public Mixer {
     std::vector<std::vector<int64_t>> matrices = {{L, D, D}};
     if (is_slotted()) matrices = {{L, M, D}, {L, M, D}};
     return std::make_unique<RingAndMatrices>(shape_, options_.window_keys, matrices, slots, dtype,
-                                             device);
+                                             options_.state_dtype, device);
   }
 
   at::Tensor mean_log_decay(const MixerInput& input) const override {
@@ -45,8 +45,9 @@ class LigerMixer : public Mixer {
   std::string kind() const override { return std::string(liger_variant_name(options_.variant)); }
 
   std::string describe() const override {
-    return fmt::format("window of {} keys + gated recurrence (gate {}, mix {})",
-                       options_.window_keys, liger_gate_text(options_), options_.mix);
+    return fmt::format("window of {} keys + gated recurrence (gate {}, mix {}){}",
+                       options_.window_keys, liger_gate_text(options_), options_.mix,
+                       state_dtype_text(options_.state_dtype));
   }
 
   std::shared_ptr<const Mixer> without_recurrence() const override {

@@ -13,10 +13,11 @@ enum class LigerVariant { kHgrn2, kGsa, kMamba2, kMlstm, kRetention, kRwkv6 };
 struct LigerMixerOptions {
   LigerVariant variant = LigerVariant::kHgrn2;
   int64_t window_keys = 64;
-  double gate_normalizer = 1;  // n below; 1 is published for HGRN2, 16 for GSA
-  double mix = 0.5;            // the recurrence's share of the output
-  double lower_bound = 0;      // γ of kHgrn2, at least 0 and below 1
-  int64_t slots = 64;          // of kGsa; divides the head size or is a multiple of it
+  double gate_normalizer = 1;               // n below; 1 is published for HGRN2, 16 for GSA
+  double mix = 0.5;                         // the recurrence's share of the output
+  double lower_bound = 0;                   // γ of kHgrn2, at least 0 and below 1
+  int64_t slots = 64;                       // of kGsa; divides the head size or is a multiple of it
+  at::ScalarType state_dtype = at::kFloat;  // or bfloat16: of the matrices between tokens
 };
 
 /// (1 − mix) · window + mix · recurrence, everything but the window on q and k before RoPE. Per KV
@@ -32,7 +33,7 @@ struct LigerMixerOptions {
 ///   K̃_t = diag(a_t) K̃_{t−1} + s_tᵀ k_t,   Ṽ_t = diag(a_t) Ṽ_{t−1} + s_tᵀ v_t
 ///   o_t = softmax(K̃_t q_t) Ṽ_t
 /// The published mLSTM and gated retention have the same gate here: they are one mixer under two
-/// names. No parameters. The state is the ring of the window and, float32 per KV head, S [D, D] or
+/// names. No parameters. The state is the ring of the window and per KV head S [D, D] or
 /// K̃ and Ṽ [M, D]. Without the recurrence it is the plain window mixer.
 std::shared_ptr<const Mixer> make_liger_mixer(const HeadShape& shape,
                                               const LigerMixerOptions& options);

@@ -69,7 +69,7 @@ class LolcatsMixer : public Mixer {
     std::vector<std::vector<int64_t>> matrices;
     if (has_recurrence_) matrices = {{key_maps(), feature_size(), shape_.head_dim + 1}};
     return std::make_unique<RingAndMatrices>(shape_, is_terrace() ? 2 * w - 1 : w, matrices, slots,
-                                             dtype, device);
+                                             dtype, options_.state_dtype, device);
   }
 
   at::Tensor mean_log_decay(const MixerInput& input) const override {
@@ -85,8 +85,9 @@ class LolcatsMixer : public Mixer {
                                                  options_.window_keys + 1, 2 * options_.window_keys)
                                    : fmt::format("window of {} keys", options_.window_keys);
     if (!has_recurrence_) return window;
-    return fmt::format("{} + linear attention ({} features of {}, one denominator)", window,
-                       feature_size(), is_hedgehog() ? "hedgehog" : "T2R");
+    return fmt::format("{} + linear attention ({} features of {}, one denominator){}", window,
+                       feature_size(), is_hedgehog() ? "hedgehog" : "T2R",
+                       state_dtype_text(options_.state_dtype));
   }
 
   std::vector<std::pair<std::string, at::Tensor>> parameters() const override {

@@ -21,6 +21,7 @@ struct LolcatsMixerOptions {
   double window_logit = -2.1972;      // at first: g = 0.1
   bool has_affine_factors = false;    // l = 1 − g instead of 1
   uint64_t seed = 1;                  // of kKaiming's random maps
+  at::ScalarType state_dtype = at::kFloat;  // or bfloat16: of the matrices between tokens
 };
 
 /// With s_ij = RoPE(q_i)·RoPE(k_j)/√D, the window W_i of query i, c_i = max over W_i of s_ij,
@@ -37,7 +38,7 @@ struct LolcatsMixerOptions {
 ///                                 ±√(6/(D·f)), b = 0
 ///   b_q [H], b_k [X]              of kT2r, one number a head
 ///   window_logit [H]
-/// The state is a ring (w keys; terrace: 2w − 1, as blocks leave it whole) and one float32 matrix
+/// The state is a ring (w keys; terrace: 2w − 1, as blocks leave it whole) and one matrix
 /// [features, D+1] for each key map, the last column for the denominator. Without the recurrence it
 /// is the window alone, and has no parameters.
 std::shared_ptr<const Mixer> make_lolcats_mixer(const HeadShape& shape,

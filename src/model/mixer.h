@@ -90,20 +90,22 @@ struct LigerGlaMixerOptions {
   int64_t window_keys = 64;
   double gate_normalizer = 16;
   double mix = 0.5;
+  at::ScalarType state_dtype = at::kFloat;  // or bfloat16: of the matrix between tokens
 };
 /// Liger-GLA: (1 − mix) · window + mix · gated recurrence. Its state is the ring of the window and
-/// one float32 matrix [D, D] per KV head. Without the recurrence the window carries the whole
+/// one matrix [D, D] per KV head. Without the recurrence the window carries the whole
 /// output (mix = 0): the plain window mixer.
 std::shared_ptr<const Mixer> make_liger_gla_mixer(const HeadShape& shape,
                                                   const LigerGlaMixerOptions& options);
 
 struct TigonMixerOptions {
   int64_t window_keys = 64;
-  double decay_time = 512;  // tokens, of every channel before training
+  double decay_time = 512;                  // tokens, of every channel before training
+  at::ScalarType state_dtype = at::kFloat;  // or bfloat16: of the matrix between tokens
 };
 /// Softmax over the last window_keys keys and a linear recurrence over those that have left them,
 /// under one denominator (ops/joint_attention). Its state is the ring of the window, with the
-/// log-importance of each key in float32, and one float32 matrix [2D, D+1] per KV head. Parameters,
+/// log-importance of each key in float32, and one matrix [2D, D+1] per KV head. Parameters,
 /// float32 on `device` and the mixer's own, so every layer needs a mixer for itself; M hidden_size:
 ///   w_q [H, D, D], w_k [Hkv, D, D]  feature maps, identity at first
 ///   b_q [H, D], b_k [Hkv, D]        their biases, 0

@@ -84,6 +84,16 @@ const at::Tensor& RingIndexes::slots() {
   return slots_;
 }
 
+const at::Tensor& RingIndexes::last_positions() {
+  if (last_positions_.defined()) return last_positions_;
+  if (is_single_step()) return last_positions_ = batch_.positions;
+  std::vector<int64_t> last;
+  for (size_t i = 0; i < batch_.past_lengths.size(); ++i) {
+    last.push_back(batch_.past_lengths[i] + batch_.segments.lengths[i] - 1);
+  }
+  return last_positions_ = upload(last, batch_.tokens.device());
+}
+
 bool RingIndexes::holds_all_slots(int64_t slot_count) const {
   if (static_cast<int64_t>(batch_.slots.size()) != slot_count) return false;
   for (int64_t i = 0; i < slot_count; ++i) {

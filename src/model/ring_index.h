@@ -68,12 +68,14 @@ class RingIndexes {
   const RingStep& step(const RingLayout& layout, int64_t slot_count);
   /// The slots as a tensor [S] int64.
   const at::Tensor& slots();
+  /// Position of each segment's last token, [S] int64; of the token before an empty segment.
+  const at::Tensor& last_positions();
   /// Whether the batch holds every one of the state's slots in order.
   bool holds_all_slots(int64_t slot_count) const;
 
  private:
   const Batch& batch_;
-  at::Tensor slots_;
+  at::Tensor slots_, last_positions_;
   std::map<RingLayout, RingWrites> writes_;
   std::map<RingLayout, RingReads> reads_;
   std::map<RingLayout, RingStep> steps_;

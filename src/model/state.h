@@ -10,7 +10,8 @@ namespace tigon {
 
 class ModelState {
  public:
-  /// `dtype` is that of the activations (recurrent matrices are float32 all the same).
+  /// `dtype` is that of the activations (recurrent matrices have their mixer's own, float32 unless
+  /// its recipe says otherwise).
   ModelState(const MixerStack& stack, int64_t slots, at::ScalarType dtype, at::Device device);
 
   int64_t slots() const { return static_cast<int64_t>(lengths_.size()); }

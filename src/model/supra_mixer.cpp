@@ -23,10 +23,10 @@ constexpr double kLeastMass = 1e-6;  // of the denominator
 class SupraState : public MixerState {
  public:
   SupraState(int64_t heads, int64_t head_dim, bool has_denominator, int64_t slots,
-             at::Device device) {
-    matrices.emplace_back(slots, std::vector<int64_t>{heads, head_dim, head_dim}, device);
+             at::ScalarType dtype, at::Device device) {
+    matrices.emplace_back(slots, std::vector<int64_t>{heads, head_dim, head_dim}, dtype, device);
     if (has_denominator) {
-      matrices.emplace_back(slots, std::vector<int64_t>{heads, head_dim, 1}, device);
+      matrices.emplace_back(slots, std::vector<int64_t>{heads, head_dim, 1}, dtype, device);
     }
   }
 
@@ -92,7 +92,7 @@ class SupraMixer : public Mixer {
   std::unique_ptr<MixerState> make_state(int64_t slots, at::ScalarType /*dtype*/,
                                          at::Device device) const override {
     return std::make_unique<SupraState>(state_heads(), shape_.head_dim, has_denominator(), slots,
-                                        device);
+                                        options_.state_dtype, device);
   }
 
   at::Tensor mean_log_decay(const MixerInput&) const override {
@@ -104,8 +104,9 @@ class SupraMixer : public Mixer {
   std::string describe() const override {
     const char* const maps =
         options_.maps == Options::Maps::kAcrossHeads ? "maps across heads" : "maps per head";
-    return fmt::format("linear recurrence ({}, {}, {}{})", maps, decay_text(), normalizer_text(),
-                       options_.has_affine ? " with weights" : "");
+    return fmt::format("linear recurrence ({}, {}, {}{}){}", maps, decay_text(), normalizer_text(),
+                       options_.has_affine ? " with weights" : "",
+                       state_dtype_text(options_.state_dtype));
   }
 
   std::vector<std::pair<std::string, at::Tensor>> parameters() const override {

@@ -20,7 +20,8 @@ struct SupraMixerOptions {
   Normalizer normalizer = Normalizer::kGroupNorm;
   bool has_affine = false;  // of the group norm
   double norm_eps = 1e-5;
-  uint64_t seed = 1;  // of kPublished's random maps
+  uint64_t seed = 1;                        // of kPublished's random maps
+  at::ScalarType state_dtype = at::kFloat;  // or bfloat16: of the matrices between tokens
 };
 
 /// With H query heads, L KV heads and D channels a head:
@@ -39,7 +40,7 @@ struct SupraMixerOptions {
 ///   absent log_slope [H] of kLearned;  norm_weight, norm_bias [H·D] of has_affine, 1 and 0 at
 ///   first
 /// kPublished draws weights and biases uniformly from ±1/√(inputs of a map); kIdentity starts from
-/// the identity and 0. The state is S [D, D] in float32 per query head (per KV head with kNone),
+/// the identity and 0. The state is S [D, D] per query head (per KV head with kNone),
 /// with kDenominator and kBoth z [D, 1] too.
 std::shared_ptr<const Mixer> make_supra_mixer(const HeadShape& shape,
                                               const SupraMixerOptions& options, at::Device device);

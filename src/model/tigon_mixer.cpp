@@ -21,12 +21,13 @@ constexpr double kLogitScale = 16;
 
 class TigonState : public MixerState {
  public:
-  TigonState(const HeadShape& shape, int64_t window_keys, int64_t slots, at::ScalarType dtype,
-             at::Device device)
-      : ring(shape, window_keys, /*sinks=*/0, slots, dtype, device),
-        matrices(slots, {shape.num_kv_heads, 2 * shape.head_dim, shape.head_dim + 1}, device),
-        layout_{.sinks = 0, .period = window_keys},
-        log_importance_(at::zeros({slots, window_keys, shape.num_kv_heads},
+  TigonState(const HeadShape& shape, const TigonMixerOptions& options, int64_t slots,
+             at::ScalarType dtype, at::Device device)
+      : ring(shape, options.window_keys, /*sinks=*/0, slots, dtype, device),
+        matrices(slots, {shape.num_kv_heads, 2 * shape.head_dim, shape.head_dim + 1},
+                 options.state_dtype, device),
+        layout_{.sinks = 0, .period = options.window_keys},
+        log_importance_(at::zeros({slots, options.window_keys, shape.num_kv_heads},
                                   at::device(device).dtype(at::kFloat))) {}
 
   std::vector<at::Tensor> tensors() const override {
@@ -105,7 +106,7 @@ class TigonMixer : public Mixer {
 
   std::unique_ptr<MixerState> make_state(int64_t slots, at::ScalarType dtype,
                                          at::Device device) const override {
-    return std::make_unique<TigonState>(shape_, options_.window_keys, slots, dtype, device);
+    return std::make_unique<TigonState>(shape_, options_, slots, dtype, device);
   }
 
   void calibrate(const MixerInput& input) const override {
@@ -122,8 +123,8 @@ class TigonMixer : public Mixer {
   std::string kind() const override { return "tigon"; }
 
   std::string describe() const override {
-    return fmt::format("window of {} keys + linear recurrence under one denominator",
-                       options_.window_keys);
+    return fmt::format("window of {} keys + linear recurrence under one denominator{}",
+                       options_.window_keys, state_dtype_text(options_.state_dtype));
   }
 
   std::vector<std::pair<std::string, at::Tensor>> parameters() const override {

@@ -345,6 +345,7 @@ RunConfig read_run_config(const std::filesystem::path& path,
   }
   ConfigReader eval = root.section("eval");
   config.eval_rows = eval.integer("rows", config.eval_rows, at_least(1));
+  config.decode_rows = eval.integer("decode", config.decode_rows, at_least(0));
   config.known_losses = eval.text("known", std::string());
   ConfigReader output = root.section("export");
   config.export_to = output.text("to", std::string());

@@ -97,6 +97,8 @@ struct RunConfig {
   // calibrate.rows: training rows, the last of an epoch, that a teacher runs over before training.
   int64_t calibration_rows = 8;
   int64_t eval_rows = 512;
+  // eval.decode: rows that are also evaluated side by side, token by token; 0: none are.
+  int64_t decode_rows = 0;
   std::string known_losses;  // eval.known: a folder of losses that runs share; empty: none
   std::string export_to;  // a folder inside the run folder, or an absolute path; empty: no export
   std::string export_dtype;  // empty: the base's

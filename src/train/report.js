@@ -7,6 +7,7 @@ const rowNames = {
   converted: 'Converted (untrained)',
   base: 'Before training',
   trained: 'Trained',
+  decoded: 'Trained, token by token',
   branch_off: 'Trained, recurrence off',
 };
 const results = run.results || {};

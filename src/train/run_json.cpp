@@ -107,6 +107,19 @@ ComparisonRow trained_row(const RunConfig& config, const RunParts& parts) {
   return row;
 }
 
+Comparison evaluate_whole_rows(const RunConfig& config, const RunParts& parts) {
+  const std::optional<Model> teacher = teacher_of(config, parts);
+  if (teacher && !parts.loaded.plan.is_teacher()) {
+    const std::optional<KnownLosses> known = known_losses(config);
+    return compare(parts.loaded, *teacher, *parts.eval_rows, config.train.batch_rows,
+                   parts.converted, known ? &*known : nullptr);
+  }
+  Comparison comparison;
+  if (config.train.trainable == "lora") comparison.rows.push_back(base_row(config, parts));
+  comparison.rows.push_back(trained_row(config, parts));
+  return comparison;
+}
+
 }  // namespace
 
 Json describe_run(const RunConfig& config, const RunParts& parts) {
@@ -156,15 +169,10 @@ void add_progress(Json& run, const TrainerState& state, const at::Device& device
 
 Comparison evaluate_results(const RunConfig& config, const RunParts& parts) {
   if (!parts.eval_rows) return {};
-  const std::optional<Model> teacher = teacher_of(config, parts);
-  if (teacher && !parts.loaded.plan.is_teacher()) {
-    const std::optional<KnownLosses> known = known_losses(config);
-    return compare(parts.loaded, *teacher, *parts.eval_rows, config.train.batch_rows,
-                   parts.converted, known ? &*known : nullptr);
+  Comparison comparison = evaluate_whole_rows(config, parts);
+  if (config.decode_rows > 0) {
+    add_decoded_row(comparison, parts.loaded, *parts.eval_rows, config.decode_rows);
   }
-  Comparison comparison;
-  if (config.train.trainable == "lora") comparison.rows.push_back(base_row(config, parts));
-  comparison.rows.push_back(trained_row(config, parts));
   return comparison;
 }
 

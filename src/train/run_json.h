@@ -16,7 +16,8 @@ void add_progress(Json& run, const TrainerState& state, const at::Device& device
 
 /// The loss of everything the run is judged by, on the evaluation rows: the whole comparison for a
 /// linearized model with a teacher; otherwise "base" (where it is still there) and "trained".
-/// Empty without held-out rows. With eval.known, losses of the untrained weights are shared.
+/// With eval.decode the line "decoded" besides. Empty without held-out rows. With eval.known,
+/// losses of the untrained weights are shared.
 Comparison evaluate_results(const RunConfig& config, const RunParts& parts);
 
 }  // namespace tigon

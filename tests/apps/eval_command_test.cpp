@@ -58,6 +58,30 @@ TEST_CASE("eval with borders and without BOS") {
   CHECK(predictions < rows.size() * 95);
 }
 
+TEST_CASE("eval --decode adds the loss token by token") {
+  const TinyFolders tiny;
+  const std::filesystem::path student =
+      tiny.student(load_plan("liger-gla", {"window_keys=16", "state_dtype=bfloat16"}));
+  std::vector<std::string> arguments = eval_arguments(student, tiny);
+  arguments.insert(arguments.end(), {"--decode", "--batch-rows", "2"});
+  const Json json = tigon_json(arguments);
+  CHECK(json["decoded"]["tokens"] == json["tokens"]);
+  const double decoded = json["decoded"]["nats_per_token"].get<double>();
+  CHECK(decoded != json["nats_per_token"].get<double>());
+  CHECK(decoded == Approx(json["nats_per_token"].get<double>()).epsilon(kRoundedState));
+  CHECK(tigon_program(arguments).standard_output.find("token by token") != std::string::npos);
+
+  arguments.insert(arguments.end(), {"--teacher", tiny.teacher()});
+  const Json beside = tigon_json(arguments);
+  CHECK(beside["decoded"] == beside["comparison"]["decoded"]);
+  CHECK(beside["decoded"]["nats_per_token"].get<double>() == Approx(decoded).epsilon(kFormsAgree));
+  CHECK(beside["comparison"].size() == 7);
+  CHECK(tigon_program(arguments).standard_output.find("decoded") != std::string::npos);
+
+  arguments.push_back("--needle");
+  CHECK(tigon_program(arguments).exit_code == 2);
+}
+
 TEST_CASE("eval beside the teacher adds the baselines and what was recovered") {
   const TinyFolders tiny;
   const std::filesystem::path student = tiny.student(load_plan("liger-gla", {"window_keys=16"}));

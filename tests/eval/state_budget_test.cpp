@@ -60,6 +60,16 @@ TEST_CASE("every layer is probed alone at every size", "[state_budget]") {
   CHECK(budget.after.loss == budget.before.loss);
 }
 
+TEST_CASE("a state in bfloat16 costs its own bytes", "[state_budget]") {
+  Case c;
+  const int64_t wide = c.bytes(c.plan);
+  c.plan = load_plan("tigon", {"window_keys=4", "state_dtype=bfloat16"});
+  const int64_t matrices = kLayers * 2 * 32 * 17;  // numbers of them
+  const StateBudget budget = spend_state_budget(c.model, c.plan, wide, c.rows);
+  CHECK(budget.before.bytes == wide - 2 * matrices);
+  CHECK(budget.after.bytes <= wide);
+}
+
 TEST_CASE("the first choice is the probe that pays most for its bytes", "[state_budget]") {
   const Case c;
   const int64_t allowed = c.bytes(c.with(0, 16));  // all layers cost the same

@@ -90,6 +90,22 @@ TEST_CASE("a sequence's text does not depend on its batch") {
   }
 }
 
+TEST_CASE("a sequence's text does not depend on its batch where its state is rounded") {
+  const Model model = tiny_model();
+  const MixerStack stack(
+      model.config.num_layers,
+      make_liger_gla_mixer(
+          head_shape(model.config),
+          {.window_keys = 8, .gate_normalizer = 100, .state_dtype = at::kBFloat16}));
+  const auto prompts = some_prompts();
+  const GenerateOptions options{.max_new_tokens = 60};
+  const auto together = generate(model, stack, prompts, options);
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    CHECK(generate(model, stack, {prompts[i]}, options)[0].tokens == together[i].tokens);
+  }
+  CHECK(generate(model, stack, prompts, options)[0].tokens == together[0].tokens);
+}
+
 TEST_CASE("seed and number of a sequence decide its draws") {
   const Model model = tiny_model();
   const MixerStack stack = make_teacher_stack(model.config);

@@ -2,6 +2,7 @@
 
 #include <filesystem>
 
+#include "model/state.h"
 #include "support/catch.h"
 #include "support/refusal.h"
 #include "support/temporary_folder.h"
@@ -57,7 +58,7 @@ TEST_CASE("recipes carry the published numbers", "[plan]") {
   CHECK(lolcats.settings.at("window_factor") == 0.1);
   const Plan tigon = load_plan("tigon");
   CHECK(tigon.window_keys == 64);
-  CHECK(tigon.settings == Json{{"decay_time", 512}});
+  CHECK(tigon.settings == Json{{"decay_time", 512}, {"state_dtype", "float32"}});
 }
 
 TEST_CASE("keys of a recipe can be overridden by name", "[plan]") {
@@ -149,7 +150,8 @@ TEST_CASE("a plan survives JSON", "[plan]") {
   for (const Plan& plan :
        {load_plan("none"), load_plan("window", {"hybrid.layers=[0]"}),
         load_plan("tigon", {"layer_windows={0: 7, 11: 300}", "hybrid.layers=[3]"}),
-        load_plan("window-sinks", {"sinks=9"}), load_plan("liger-hgrn2", {"lower_bound=0.1"}),
+        load_plan("tigon", {"state_dtype=bfloat16"}), load_plan("window-sinks", {"sinks=9"}),
+        load_plan("liger-hgrn2", {"lower_bound=0.1"}),
         load_plan("liger-gsa", {"slots=32", "hybrid.every=8"}), load_plan("liger-mamba2"),
         load_plan("liger-mlstm"), load_plan("liger-retention"), load_plan("liger-rwkv6"),
         load_plan("supra", {"affine=true", "decay=learned", "hybrid.layers=[1]"}),
@@ -196,6 +198,33 @@ TEST_CASE("a broken linearize block is an error that names its source", "[plan]"
   json = good;
   json["hybrid"]["every"] = -3;
   refused(json, "every");
+}
+
+TEST_CASE("every recipe with a recurrence may keep its state in bfloat16", "[plan]") {
+  const ModelConfig config = tiny_config(/*num_layers=*/2);
+  for (const std::string recipe :
+       {"liger-gla", "liger-hgrn2", "liger-gsa", "liger-mamba2", "liger-mlstm", "liger-retention",
+        "liger-rwkv6", "supra", "lolcats", "tigon"}) {
+    INFO(recipe);
+    const std::vector<std::string> slots =
+        recipe == "liger-gsa" ? std::vector<std::string>{"slots=8"} : std::vector<std::string>{};
+    std::vector<std::string> rounded = slots;
+    rounded.push_back("state_dtype=bfloat16");
+    const MixerStack wide = build_stack(load_plan(recipe, slots), config);
+    const MixerStack narrow = build_stack(load_plan(recipe, rounded), config);
+    CHECK_FALSE(describes(*wide[0], "bfloat16"));
+    CHECK(describes(*narrow[0], "state in bfloat16"));
+    CHECK(state_bytes_per_sequence(narrow, 1, at::kFloat) <
+          state_bytes_per_sequence(wide, 1, at::kFloat));
+    check_plan_refused(recipe, {"state_dtype=float16"}, "state_dtype");
+    // Folders written before the key existed.
+    Json json = plan_to_json(load_plan(recipe, slots));
+    CHECK(json.at("state_dtype") == "float32");
+    json.erase("state_dtype");
+    CHECK(plan_from_json(json, "test") == load_plan(recipe, slots));
+  }
+  check_plan_refused("window", {"state_dtype=bfloat16"}, "state_dtype: unknown key");
+  check_plan_refused("window-sinks", {"state_dtype=float32"}, "state_dtype: unknown key");
 }
 
 TEST_CASE("hybrids keep the softmax layers a plan names", "[plan]") {

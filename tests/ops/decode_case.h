@@ -10,6 +10,7 @@
 #include "ops/decode_step/decode_step.h"
 #include "ops/op_run.h"
 #include "ops/rope_inputs.h"
+#include "ops/stochastic_round/stochastic_round.h"
 #include "support/allocations.h"
 
 namespace tigon::testing::decode {
@@ -124,6 +125,32 @@ inline void check_step(const Step& step, int64_t rows, int64_t columns,
   }
 }
 
+/// Matrices kept in bfloat16: the output is that of the same numbers in float32, and the slots hold
+/// what float32 ones would, rounded at the new tokens' positions. `run(state, type)`: a step's
+/// output, the state changed.
+inline void check_rounded_matrices(
+    const Step& step, int64_t rows, int64_t columns,
+    const std::function<at::Tensor(const DecodeState&, at::ScalarType)>& run) {
+  for (const at::ScalarType type : {at::kFloat, at::kBFloat16}) {
+    INFO("heads " << step.heads << "/" << step.kv_heads << " of " << step.head_dim << ", dtype "
+                  << c10::toString(type));
+    const DecodeState wide = step.state(type, rows, columns);
+    DecodeState narrow = step.state(type, rows, columns);
+    narrow.matrices = narrow.matrices.to(at::kBFloat16);
+    const at::Tensor before = narrow.matrices.clone();
+    const at::Tensor expected = run(wide, type), found = run(narrow, type);
+    check_bitwise("out", found, expected);
+    at::Tensor kept = before.clone();
+    for (int64_t s = 0; s < step.count(); ++s) {
+      const int64_t slot = step.slots.empty() ? s : step.slots[s];
+      kept.narrow(0, slot, 1)
+          .copy_(stochastic_round(wide.matrices.narrow(0, slot, 1), indices({step.positions[s]})));
+    }
+    check_bitwise("matrices", narrow.matrices, kept);
+    CHECK_FALSE(narrow.matrices.equal(before));
+  }
+}
+
 /// Heads with kernels and without, groups of query heads of all variants, windows from one key to
 /// the largest, full and filling up, a slot order of its own.
 inline std::vector<Step> steps() {
@@ -142,22 +169,27 @@ inline std::vector<Step> steps() {
 }
 
 /// Fails if on a GPU a step takes more memory than its kernels do, the result and `between_bytes`,
-/// as the plain definition would. Every head size, dtype and window that has kernels.
+/// as the plain definition would. Every head size, window and dtype, of the matrices too, that has
+/// kernels.
 inline void check_served_by_kernels(
-    const std::function<std::function<at::Tensor()>(const Step&, at::ScalarType)>& prepare,
+    const std::function<std::function<at::Tensor()>(const Step&, at::ScalarType type,
+                                                    at::ScalarType matrix_type)>& prepare,
     const std::function<int64_t(const Step&)>& between_bytes) {
   if (!test_device().is_cuda()) return;
   constexpr int64_t kRounding = 512;  // of the allocator
   for (const int64_t head_dim : {64, 96, 128}) {
     for (const int64_t window_keys : {64, 512}) {
       for (const at::ScalarType type : {at::kFloat, at::kBFloat16}) {
-        const Step step{8, 2, head_dim, window_keys, {window_keys + 3, 5}};
-        INFO("heads of " << head_dim << ", window " << window_keys << ", " << c10::toString(type));
-        const auto call = prepare(step, type);
-        const AllocationRecorder recorder;
-        const at::Tensor out = call();
-        CHECK(recorder.peak() <=
-              static_cast<int64_t>(out.nbytes()) + between_bytes(step) + 2 * kRounding);
+        for (const at::ScalarType matrix_type : {at::kFloat, at::kBFloat16}) {
+          const Step step{8, 2, head_dim, window_keys, {window_keys + 3, 5}};
+          INFO("heads of " << head_dim << ", window " << window_keys << ", " << c10::toString(type)
+                           << ", matrices " << c10::toString(matrix_type));
+          const auto call = prepare(step, type, matrix_type);
+          const AllocationRecorder recorder;
+          const at::Tensor out = call();
+          CHECK(recorder.peak() <=
+                static_cast<int64_t>(out.nbytes()) + between_bytes(step) + 2 * kRounding);
+        }
       }
     }
   }

@@ -96,10 +96,23 @@ TEST_CASE("joint_decode steps against the definition in float64", "[joint_decode
   }
 }
 
+TEST_CASE("joint_decode with matrices in bfloat16", "[joint_decode]") {
+  for (const Step& step : steps()) {
+    check_rounded_matrices(step, 2 * step.head_dim, step.head_dim + 1,
+                           [&](const DecodeState& state, at::ScalarType type) {
+                             JointDecodeCall call = random_call(step, type);
+                             call.state = state;
+                             return call_op(call);
+                           });
+  }
+}
+
 TEST_CASE("joint_decode is served by its kernels on a GPU", "[joint_decode]") {
   check_served_by_kernels(
-      [](const Step& step, at::ScalarType type) -> std::function<at::Tensor()> {
-        const JointDecodeCall call = random_call(step, type);
+      [](const Step& step, at::ScalarType type,
+         at::ScalarType matrix_type) -> std::function<at::Tensor()> {
+        JointDecodeCall call = random_call(step, type);
+        call.state.matrices = call.state.matrices.to(matrix_type);
         return [=] { return call_op(call); };
       },
       [](const Step& step) {
@@ -183,6 +196,15 @@ TEST_CASE("joint_decode refuses arguments that do not fit", "[joint_decode]") {
                 "ring_log_importance: expected shape [2, 16, 2]");
   check_refused(call([&](C x) { x.ring_log_importance = x.ring_log_importance.to(at::kHalf); }),
                 "ring_log_importance: expected dtype Float");
+  check_refused(call([&](C x) { x.state.matrices = x.state.matrices.to(at::kHalf); }),
+                "[joint_decode] matrices: expected dtype Float or BFloat16, found Half");
+  check_refused(
+      [&] {
+        JointDecodeCall wide = random_call(step, at::kDouble);
+        wide.state.matrices = wide.state.matrices.to(at::kBFloat16);
+        call_op(wide);
+      },
+      "[joint_decode] matrices: expected dtype Double, found BFloat16");
   check_refused(call([&](C x) { x.parameters.w_q.requires_grad_(true); }),
                 "[joint_decode] expected inputs that require no gradient");
 }

@@ -72,11 +72,22 @@ TEST_CASE("liger_decode steps against the definition in float64", "[liger_decode
   }
 }
 
+TEST_CASE("liger_decode with matrices in bfloat16", "[liger_decode]") {
+  for (const Step& step : steps()) {
+    check_rounded_matrices(step, step.head_dim, step.head_dim,
+                           [&](const DecodeState& state, at::ScalarType type) {
+                             return liger_decode(step.tokens(type), state, {});
+                           });
+  }
+}
+
 TEST_CASE("liger_decode is served by its kernel on a GPU", "[liger_decode]") {
   check_served_by_kernels(
-      [](const Step& step, at::ScalarType type) -> std::function<at::Tensor()> {
+      [](const Step& step, at::ScalarType type,
+         at::ScalarType matrix_type) -> std::function<at::Tensor()> {
         const DecodeTokens tokens = step.tokens(type);
-        const DecodeState state = step.state(type, step.head_dim, step.head_dim);
+        DecodeState state = step.state(type, step.head_dim, step.head_dim);
+        state.matrices = state.matrices.to(matrix_type);
         return [=] { return liger_decode(tokens, state, {}); };
       },
       [](const Step&) { return 0; });

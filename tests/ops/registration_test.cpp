@@ -10,7 +10,8 @@ TEST_CASE("every op is registered with the dispatcher", "[registration]") {
   for (const std::string op :
        {"add_rms_norm", "gated_scan", "head_norm", "joint_attention", "joint_decode",
         "liger_attention", "liger_decode", "linear_cross_entropy", "lora_linear", "rms_norm",
-        "rope", "swiglu", "swiglu_packed", "token_negative_log_likelihood", "window_attention"}) {
+        "rope", "stochastic_round", "swiglu", "swiglu_packed", "token_negative_log_likelihood",
+        "window_attention"}) {
     INFO("op " << op);
     const auto handle = c10::Dispatcher::singleton().findSchema({"tigon::" + op, ""});
     REQUIRE(handle.has_value());

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import sentencepiece
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from support import SOURCE, TOLERANCE, check_close, relative_rms, run_tigon
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
@@ -185,6 +186,71 @@ def test_greedy_tokens_from_the_folder_alone(tmp_path, exported, tokenizer_bytes
         )
         assert len(found) == 200 and len(set(found)) > 5
         assert found == expected["tokens"]
+
+
+def token_by_token(model, ids):
+    """Logits [B, T, V], and the cache."""
+    cache, parts = None, []
+    for column in ids.split(1, dim=1):
+        output = model(column, past_key_values=cache, use_cache=True)
+        cache = output.past_key_values
+        parts.append(output.logits)
+    return torch.cat(parts, dim=1), cache
+
+
+ROUNDED = {
+    "tigon": ["window_keys=8", "decay_time=200"],
+    "liger-gla": ["window_keys=8", "gate_normalizer=100"],
+    "liger-gsa": ["window_keys=8", "slots=8", "gate_normalizer=100"],
+    "supra": ["normalizer=both"],
+    "lolcats": ["window_keys=8"],
+}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("recipe", ROUNDED)
+def test_a_state_in_bfloat16(tmp_path, teachers, recipe):
+    for dtype in ("float32", "bfloat16"):
+        run_tigon("convert", "--model", teachers / "llama3", "--recipe", recipe, "--out", tmp_path / dtype,
+                  f"state_dtype={dtype}", *ROUNDED[recipe])  # fmt: skip
+        assert json.loads((tmp_path / dtype / "config.json").read_text())["linearize"]["state_dtype"] == dtype
+        move_new_parameters(tmp_path / dtype / "model.safetensors")
+    model, wide, ids = load(tmp_path / "bfloat16"), load(tmp_path / "float32"), random_ids(2, 150)
+    exact = model(ids, use_cache=False).logits
+    assert torch.equal(exact, wide(ids, use_cache=False).logits)
+    found, cache = token_by_token(model, ids)
+    check_close("token by token", found, exact, "kRoundedState")
+    found_wide, wide_cache = token_by_token(wide, ids)
+    check_close("token by token in float32", found_wide, exact, "kFormsAgree")
+    assert relative_rms(found, exact) > 10 * relative_rms(found_wide, exact)
+    matrices = [x for layer in cache.layers for x in layer.states.values() if x.is_floating_point()]
+    assert matrices and all(x.dtype == torch.bfloat16 for x in matrices)
+    assert wide_cache.num_bytes() - cache.num_bytes() == sum(x.nbytes for x in matrices)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("recipe", ["tigon", "liger-gla", "liger-gsa", "supra"])
+def test_a_state_in_bfloat16_is_rounded_as_by_tigon(tmp_path, teachers, tokenizer_bytes, recipe):
+    folder, text = tmp_path / "model", invented_text(60, 8)
+    run_tigon("convert", "--model", teachers / "llama3", "--recipe", recipe, "--out", folder, "state_dtype=bfloat16",
+              *ROUNDED[recipe])  # fmt: skip
+    move_new_parameters(folder / "model.safetensors")
+    (tmp_path / "text.txt").write_text(text)
+    found = json.loads(
+        run_tigon("eval", "--model", folder, "--text", tmp_path / "text.txt", "--seq-len", 60, "--rows", 2, "--decode",
+                  "--json", "--device", "cpu", "--dtype", "float32")  # fmt: skip
+    )
+    tokenizer = sentencepiece.SentencePieceProcessor(model_proto=tokenizer_bytes)
+    ids = torch.tensor([tokenizer.bos_id(), *tokenizer.encode(text)])[:120].view(2, 60)
+    model = load(folder)
+    losses = []
+    for logits in (model(ids, use_cache=False).logits, token_by_token(model, ids)[0]):
+        losses.append(F.cross_entropy(logits[:, :-1].double().flatten(0, 1), ids[:, 1:].flatten()).item())
+    whole, decoded = losses
+    assert abs(whole / found["nats_per_token"] - 1) < TOLERANCE["kFloat32Student"]
+    # Much nearer than rounding moves it: the same numbers are rounded the same way.
+    moved = abs(decoded - whole)
+    assert abs(decoded - found["decoded"]["nats_per_token"]) < 0.2 * moved
 
 
 @torch.no_grad()

@@ -1,9 +1,12 @@
 """Every op through torch.ops.tigon, against a few lines of PyTorch, gradients included."""
 
+import importlib.util
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
-from support import BINARY, check_close
+from support import BINARY, SOURCE, check_close
 
 torch.ops.load_library(str(BINARY / "libtigon_ops.so"))
 ops = torch.ops.tigon
@@ -413,6 +416,22 @@ def test_joint_decode():
         )  # fmt: skip
 
     compare_steps(T, window_keys, (2 * D, D + 1), whole, step)
+
+
+def test_stochastic_round():
+    """The exported model's own version gives the same bits."""
+    spec = importlib.util.spec_from_file_location("memory_tigon", SOURCE / "src/export/python/memory_tigon.py")
+    exported = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(exported)
+    positions = torch.tensor([0, 3, 511, 2**33 + 5])
+    x = torch.cat([normal(4, 3, 7, 5, seed=1), 1e-40 * normal(4, 3, 7, 5, seed=2)], dim=1).float()
+    x[0, 0, 0] = torch.tensor([math.inf, -math.inf, torch.finfo(torch.float32).max, 0.0, -0.0])
+    found = ops.stochastic_round(x, positions)
+    assert found.dtype == torch.bfloat16 and found.shape == x.shape
+    assert torch.equal(found.view(torch.int16), exported.stochastic_round(x, positions).view(torch.int16))
+    assert not torch.equal(found, x.bfloat16())
+    for round_x in (ops.stochastic_round, exported.stochastic_round):
+        assert round_x(torch.full((4, 9), math.nan), positions).isnan().all()
 
 
 def test_checks_guard_calls_from_python():

@@ -67,6 +67,17 @@ TEST_CASE("a run writes everything its folder promises", "[run]") {
   CHECK(longest.at("teacher").get<int64_t>() > longest.at("student").get<int64_t>());
 }
 
+TEST_CASE("a run evaluates token by token where it is asked to", "[run]") {
+  const TinyRun run;
+  const TrainOutcome outcome =
+      run_training(run.config({"linearize.state_dtype=bfloat16", "eval.decode=3"}), false);
+  const Json& results = outcome.run.at("results");
+  CHECK(results.at("decoded").at("tokens") == results.at("trained").at("tokens"));
+  CHECK(results.at("decoded").at("nats_per_token").get<double>() ==
+        Approx(results.at("trained").at("nats_per_token").get<double>()).epsilon(kRoundedState));
+  CHECK(outcome.summary.find("decoded") != std::string::npos);
+}
+
 TEST_CASE("the adapter of a run gives the loss the run reports", "[run]") {
   const TinyRun run;
   const RunConfig config = run.config({"train.optimizer.lr=0.03"});

@@ -6,6 +6,7 @@ of q and k is normalised, the base's own sliding window in each layer (0: none; 
   recipe           one of RECIPES
   window_keys      keys a token sees, itself included (not supra)
   layer_windows    {"7": 256}: window_keys of single layers (not supra)
+  state_dtype      of recurrent states between tokens, float32 or bfloat16 (not window, window-sinks)
   hybrid           {"every": n, "layers": [...]}: layers that keep softmax attention
 and the keys of the recipe itself, which the files of the mixers explain.
 """
@@ -91,6 +92,10 @@ class TigonConfig(PretrainedConfig):
             return self.linearize.get("layer_windows", {}).get(str(layer), self.linearize["window_keys"])
         windows = self.base_layer("windows", [])
         return windows[layer] if windows else 0
+
+    def has_rounded_states(self):
+        """Whether recurrent states are bfloat16 between tokens."""
+        return (self.linearize or {}).get("state_dtype") == "bfloat16"
 
     def base_layer(self, key, default=False):
         return (self.base_layers or {}).get(key, default)

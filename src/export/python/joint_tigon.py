@@ -20,7 +20,8 @@ class TigonMixer(WindowMixer):
       a = exp(-1 / max(8, e^log_tau))           S_i = diag(a) S_{i-1} + phi_k_{i-w} [v_{i-w}; 1]^T
       [N, Z] = phi_q S                          log_importance = 16 / sqrt(M) x w_importance
       o = (sum_window e^s v + b N) / (sum_window e^s + b Z)      log b = b_mix + 16 / sqrt(M) x w_mix
-    q and k before RoPE in the recurrence; memory: w tokens with their log-importance, and S in float32.
+    q and k before RoPE in the recurrence; memory: w tokens with their log-importance, and S in float32 (or bfloat16
+    between tokens).
     """
 
     LONGEST_LOG_IMPORTANCE = 6

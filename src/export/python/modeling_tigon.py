@@ -164,6 +164,8 @@ class TigonModel(TigonPreTrainedModel):
         for i, layer in enumerate(self.layers):
             memory = None if past_key_values is None else past_key_values.layers[i]
             x = layer(x, positions, is_real, rotary, memory)
+            if memory is not None and self.config.has_rounded_states():
+                memory.round_states(past_key_values.lengths - 1)
             if output_hidden_states:
                 hidden_states += (x,)
         x = self.norm(x)

@@ -8,6 +8,7 @@
 
 #include "ops/checks.h"
 #include "ops/rope/rope.h"
+#include "ops/stochastic_round/stochastic_round.h"
 
 namespace tigon {
 namespace {
@@ -47,6 +48,14 @@ void check_no_gradient(const char* op, const DecodeTokens& tokens, const DecodeS
   for (const at::Tensor& x : others) check(x);
 }
 
+void check_matrices_dtype(const char* op, const DecodeTokens& tokens, const DecodeState& state) {
+  const at::ScalarType wide = accumulation_type(tokens.q.scalar_type());
+  const at::ScalarType found = state.matrices.scalar_type();
+  if (found == at::kBFloat16 && wide == at::kFloat) return;
+  TORCH_CHECK(found == wide, "[", op, "] matrices: expected dtype ", wide,
+              wide == at::kFloat ? " or BFloat16" : "", ", found ", found);
+}
+
 }  // namespace
 
 void check_decode_step(const char* op, const DecodeTokens& tokens, const DecodeState& state,
@@ -68,7 +77,7 @@ void check_decode_step(const char* op, const DecodeTokens& tokens, const DecodeS
   TORCH_CHECK(W > 0, "[", op, "] ring_keys: expected 1 row or more, found ", W);
   check_dtype(op, "ring_values", state.ring_values, state.ring_keys.scalar_type());
   check_shape(op, "ring_values", state.ring_values, {slots, W, Hkv, D});
-  check_dtype(op, "matrices", state.matrices, accumulation_type(tokens.q.scalar_type()));
+  check_matrices_dtype(op, tokens, state);
   check_shape(op, "matrices", state.matrices, {slots, Hkv, rows_a_channel * D, D + extra_columns});
   if (state.slots) {
     check_dtype(op, "slots", *state.slots, at::kLong);
@@ -87,11 +96,18 @@ at::Tensor of_slots(const DecodeState& state, const at::Tensor& x) {
   return state.slots ? x.index_select(0, *state.slots) : x;
 }
 
-void put_into_slots(const DecodeState& state, const at::Tensor& x, const at::Tensor& own) {
+at::Tensor read_matrices(const DecodeTokens& tokens, const DecodeState& state) {
+  return of_slots(state, state.matrices).to(accumulation_type(tokens.q.scalar_type()));
+}
+
+void write_matrices(const DecodeTokens& tokens, const DecodeState& state,
+                    const at::Tensor& matrices) {
+  const bool is_rounded = state.matrices.scalar_type() == at::kBFloat16;
+  const at::Tensor kept = is_rounded ? stochastic_round(matrices, tokens.positions) : matrices;
   if (state.slots) {
-    x.index_copy_(0, *state.slots, own);
+    state.matrices.index_copy_(0, *state.slots, kept);
   } else {
-    x.copy_(own);
+    state.matrices.copy_(kept);
   }
 }
 

@@ -20,7 +20,10 @@ struct DecodeTokens {
 /// What a step changes in place. Ring rows that no key has been put into must hold finite numbers.
 struct DecodeState {
   at::Tensor ring_keys, ring_values;  // [slots, W, Hkv, D] floating
-  at::Tensor matrices;  // [slots, Hkv, rows, columns] float32 (float64 for float64 inputs)
+  // [slots, Hkv, rows, columns] float32 (float64 for float64 inputs), or bfloat16 for inputs other
+  // than float64: read as float32, and written by stochastic_round at the new token's position
+  // after the output was made of the float32 numbers.
+  at::Tensor matrices;
   std::optional<at::Tensor> slots = std::nullopt;  // [S] int64: of each sequence, every slot at
                                                    // most once; without it sequence s is in slot s,
                                                    // and there are S
@@ -34,8 +37,11 @@ void check_decode_step(const char* op, const DecodeTokens& tokens, const DecodeS
 
 /// x [slots, …] → [S, …] of the sequences' slots; x itself if there is no list of slots.
 at::Tensor of_slots(const DecodeState& state, const at::Tensor& x);
-/// The way back: x [slots, …] takes the sequences' own [S, …].
-void put_into_slots(const DecodeState& state, const at::Tensor& x, const at::Tensor& own);
+/// The matrices of the sequences' slots, [S, Hkv, rows, columns], wide.
+at::Tensor read_matrices(const DecodeTokens& tokens, const DecodeState& state);
+/// The way back.
+void write_matrices(const DecodeTokens& tokens, const DecodeState& state,
+                    const at::Tensor& matrices);
 
 /// Each sequence's row of a ring for its new token: its slot and its row there, int64 [S] each.
 struct NewestRows {

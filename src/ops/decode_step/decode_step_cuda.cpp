@@ -35,6 +35,7 @@ DecodeStepLaunch::DecodeStepLaunch(const DecodeTokens& tokens, const DecodeState
       inverse_frequencies(tokens.inverse_frequencies.contiguous()),
       out(empty_rows(tokens.q)) {
   params.type = element_type(q);
+  params.matrix_type = element_type(state.matrices);
   params.sequences = q.size(0);
   params.heads = static_cast<int>(q.size(1));
   params.kv_heads = static_cast<int>(k.size(1));
@@ -53,7 +54,7 @@ DecodeStepLaunch::DecodeStepLaunch(const DecodeTokens& tokens, const DecodeState
   params.slot_count = state.ring_keys.size(0);
   params.ring_keys = state.ring_keys.mutable_data_ptr();
   params.ring_values = state.ring_values.mutable_data_ptr();
-  params.matrices = state.matrices.mutable_data_ptr<float>();
+  params.matrices = state.matrices.mutable_data_ptr();
   params.out = out.mutable_data_ptr();
 }
 

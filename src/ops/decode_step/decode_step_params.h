@@ -24,7 +24,8 @@ struct DecodeHeads {
 };
 
 struct DecodeStepParams {
-  ElementType type;  // of q, k, v, the rings and out: float32 or bfloat16
+  ElementType type;         // of q, k, v, the rings and out: float32 or bfloat16
+  ElementType matrix_type;  // the same choice
   int64_t sequences;
   int heads, kv_heads, head_dim, window_keys;
   DecodeHeads q, k, v;               // before RoPE
@@ -35,7 +36,7 @@ struct DecodeStepParams {
   int64_t slot_count;
   void* ring_keys;    // [slots, W, Hkv, D], before RoPE
   void* ring_values;  // [slots, W, Hkv, D]
-  float* matrices;    // [slots, Hkv, rows, columns]
+  void* matrices;     // [slots, Hkv, rows, columns]
   void* out;          // [S, H, D]
 };
 

@@ -19,7 +19,7 @@ struct StepMemory {
   int values;         // [columns]
   int far;            // [kHeads, columns]
   int partials;       // [threads, 4 · kHeadsOfSum]
-  int pieces;         // [MatrixStep::kAhead, threads, 4]
+  int queue;          // [kPiecesAhead, threads, 4]
 
   __host__ __device__ StepMemory(const DecodeStepParams& p, int rows, int columns, int threads) {
     queries = take(kHeads * p.head_dim);
@@ -30,7 +30,7 @@ struct StepMemory {
     values = take(columns);
     far = take(kHeads * columns);
     partials = take(threads * 4 * kHeadsOfSum<kHeads>);
-    pieces = take(MatrixStep<kHeads>::kAhead * threads * 4);
+    queue = take(kPiecesAhead * threads * 4);
   }
 
  private:
@@ -41,13 +41,17 @@ struct StepMemory {
   }
 };
 
-/// Calls `launch` with a zero of the element type and an integral constant: the query heads of a KV
-/// head that a block serves at a time.
+/// Calls `launch` with a zero of the element type, one of the matrices', and an integral constant:
+/// the query heads of a KV head that a block serves at a time.
 template <typename Launch>
 cudaError_t with_decode_variant(const DecodeStepParams& p, Launch launch) {
+  const auto with_type = [](ElementType type, auto then) {
+    return type == ElementType::kFloat32 ? then(float{}) : then(__nv_bfloat16{});
+  };
   const auto with_heads = [&](auto heads) {
-    return p.type == ElementType::kFloat32 ? launch(float{}, heads)
-                                           : launch(__nv_bfloat16{}, heads);
+    return with_type(p.type, [&](auto zero) {
+      return with_type(p.matrix_type, [&](auto stored) { return launch(zero, stored, heads); });
+    });
   };
   const int group = p.heads / p.kv_heads;
   if (group == 1) return with_heads(std::integral_constant<int, 1>());

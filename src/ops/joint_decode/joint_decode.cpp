@@ -47,7 +47,7 @@ void check_joint_decode(const JointDecodeCall& call) {
   check_joint_input(kOp, "log_importance", logits.log_importance, q, {S, Hkv});
   check_joint_input(kOp, "log_mix", logits.log_mix, q, {S, H});
   check_joint_input(kOp, "log_tau", p.log_tau, q, {Hkv, 2 * D});
-  check_dtype(kOp, "ring_log_importance", ring_log_importance, state.matrices.scalar_type());
+  check_dtype(kOp, "ring_log_importance", ring_log_importance, accumulation_type(q.scalar_type()));
   check_shape(kOp, "ring_log_importance", ring_log_importance,
               {state.ring_keys.size(0), state.ring_keys.size(1), Hkv});
   check_device(kOp, "ring_log_importance", ring_log_importance, q);
@@ -57,7 +57,7 @@ at::Tensor joint_decode_plain(const JointDecodeCall& call) {
   const at::NoGradGuard no_grad;
   const auto& [tokens, logits, p, state, ring_log_importance] = call;
   const int64_t Hkv = tokens.k.size(1);
-  const at::ScalarType type = state.matrices.scalar_type();
+  const at::ScalarType type = accumulation_type(tokens.q.scalar_type());
   const NewestRows newest(tokens, state);
 
   // The key that leaves lies where the new one will.
@@ -70,11 +70,11 @@ at::Tensor joint_decode_plain(const JointDecodeCall& call) {
   newest.put(ring_log_importance, logits.log_importance);
   const RingAttention near = attend_ring(tokens, state, newest);
 
-  const at::Tensor before = of_slots(state, state.matrices);
+  const at::Tensor before = read_matrices(tokens, state);
   const at::Tensor decay = joint_log_decay(p.log_tau, type).exp().unsqueeze(-1);  // [Hkv, 2D, 1]
   const at::Tensor matrices =
       at::where(leaves, before * decay + features.unsqueeze(-1) * values.unsqueeze(-2), before);
-  put_into_slots(state, state.matrices, matrices);
+  write_matrices(tokens, state, matrices);
   const at::Tensor scan = joint_feature_map(tokens.q.to(type), p.w_q, p.b_q)
                               .unflatten(1, {Hkv, -1})
                               .matmul(matrices)

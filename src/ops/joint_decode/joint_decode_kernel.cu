@@ -4,16 +4,17 @@
 //           window, φ(z) = softmax([z; −z]), a = exp(−1/max(8, e^{log_tau})); the new k and v take
 //           its row of the ring.
 // Shapes    q, out [S, H, D]; k, v [S, Hkv, D]; rings [slots, W, Hkv, D]; matrices
-//           [slots, Hkv, 2D, D+1] float32. T is float32 or bfloat16.
+//           [slots, Hkv, 2D, D+1]. T and Stored, of the matrices, are float32 or bfloat16.
 // Grid      One block for each KV head of each sequence; decode_step_threads.
 // Tiles     All query heads of the KV head at once, up to kHeads: more take turns. A key of the
 //           ring is turned by 8 or 16 threads; rows of D+1 numbers are walked four at a time, which
-//           together are whole pieces of 16 bytes.
+//           together are whole pieces of four.
 // Memory    The matrix is read once, written once if a key leaves, and the ring read once: 290 KiB
-//           for heads of 128 and 64 keys in bfloat16; the first pieces of the matrix and the ring
-//           are asked for before anything else. 45 to 95 KiB of shared memory.
+//           for heads of 128, 64 keys in bfloat16 and a matrix in float32; the first pieces of the
+//           matrix and the ring are asked for before anything else. 45 to 95 KiB of shared memory.
 // Saves     Nothing; there is no backward pass.
-// Order     Everything float32, rounded once; sums in one order always.
+// Order     Everything float32, rounded once (matrices by stochastic_round); sums in
+//           one order always.
 #include "ops/decode_step/step_features.cuh"
 #include "ops/decode_step/step_memory.cuh"
 #include "ops/decode_step/step_window.cuh"
@@ -41,7 +42,7 @@ __device__ float under_one_denominator(float near, float lse, float far, float m
   return near + share * (far / mass - near);
 }
 
-template <typename T, int kHeads>
+template <typename T, typename Stored, int kHeads>
 __global__ void __launch_bounds__(kMostThreads, kBlocks)
     joint_decode_kernel(const JointDecodeParams params) {
   extern __shared__ float4 shared_pieces[];
@@ -53,11 +54,14 @@ __global__ void __launch_bounds__(kMostThreads, kBlocks)
   const int64_t sequence = blockIdx.x / p.kv_heads, slot = slot_of(p, sequence);
   const StepMemory<kHeads> memory(p, 2 * D, columns, threads);
   float* const table = shared + memory.table;
-  float* const matrix = p.matrices + (slot * p.kv_heads + kv_head) * (2 * D) * int64_t{columns};
-  MatrixStep<kHeads> step(matrix, 2 * D, columns, shared + memory.pieces);
+  const int first_place = kv_head * 2 * D * columns;
+  Stored* const matrix =
+      static_cast<Stored*>(p.matrices) + slot * p.kv_heads * (2 * D) * columns + first_place;
+  MatrixStep<Stored, kHeads> step(matrix, 2 * D, columns, shared + memory.queue);
   step.start();
   const StepPlace place = place_of(p, sequence);
   prefetch_ring<T>(p, place, kv_head);
+  const RoundingBits bits(place.position, first_place);
   const bool takes_in = place.has_leaving_key(p.window_keys);
   const int64_t own_key = sequence * p.kv_heads + kv_head;
   constexpr int kRow = MatrixRow<kHeads>::kFloats;
@@ -67,7 +71,7 @@ __global__ void __launch_bounds__(kMostThreads, kBlocks)
     shared[memory.values + c] = !takes_in ? 0 : c < D ? to_float(leaving[c]) : 1;
   }
   for (int first = 0; first < group; first += kHeads) {
-    const bool changes = takes_in && first == 0;
+    const bool is_last = first + kHeads >= group;
     for (int task = thread / 32; task <= kHeads; task += threads / 32) {
       if (task < kHeads) {
         const bool exists = first + task < group;
@@ -78,12 +82,12 @@ __global__ void __launch_bounds__(kMostThreads, kBlocks)
                          [&](int c, float share) { table[c * kRow + 2 + task] = share; });
       } else {
         const float importance =
-            changes
+            takes_in
                 ? expf(fminf(fmaxf(params.leaving_log_importance[own_key], -kLongestLogImportance),
                              kLongestLogImportance))
                 : 0;
-        softmax_of_signs(params.key_logits + own_key * D, D, changes, [&](int c, float share) {
-          table[c * kRow] = changes ? decay(params.log_tau[kv_head * 2 * D + c]) : 1;
+        softmax_of_signs(params.key_logits + own_key * D, D, takes_in, [&](int c, float share) {
+          table[c * kRow] = takes_in ? decay(params.log_tau[kv_head * 2 * D + c]) : 1;
           table[c * kRow + 1] = importance * share;
         });
       }
@@ -91,7 +95,8 @@ __global__ void __launch_bounds__(kMostThreads, kBlocks)
     __syncthreads();
     attend_ring<T, kHeads>(p, place, kv_head, shared + memory.queries, shared + memory.scores,
                            shared + memory.partials, shared + memory.near, shared + memory.lse);
-    step.run(table, shared + memory.values, changes, shared + memory.partials, shared + memory.far);
+    step.run(table, shared + memory.values, takes_in && is_last, bits, shared + memory.partials,
+             shared + memory.far);
     const int count = min(kHeads, group - first);
     const int64_t first_head = place.sequence * p.heads + kv_head * group + first;
     T* out = static_cast<T*>(p.out) + first_head * D;
@@ -102,10 +107,7 @@ __global__ void __launch_bounds__(kMostThreads, kBlocks)
           from_float<T>(under_one_denominator(shared[memory.near + i], shared[memory.lse + g],
                                               far[i % D], far[D], params.log_mix[first_head + g]));
     }
-    if (first + kHeads < group) {
-      __threadfence();  // the copies read what this thread wrote
-      step.start();
-    }
+    if (!is_last) step.start();
   }
   write_ring<T>(p, place, kv_head);
 }
@@ -113,11 +115,12 @@ __global__ void __launch_bounds__(kMostThreads, kBlocks)
 }  // namespace
 
 cudaError_t launch_joint_decode(const JointDecodeParams& params, cudaStream_t stream) {
-  return with_decode_variant(params.step, [&](auto zero, auto heads) {
+  return with_decode_variant(params.step, [&](auto zero, auto stored, auto heads) {
     using T = decltype(zero);
+    using Stored = decltype(stored);
     constexpr int kHeads = decltype(heads)::value;
     const int D = params.step.head_dim;
-    return launch_decode_step<kHeads>(joint_decode_kernel<T, kHeads>, params,
+    return launch_decode_step<kHeads>(joint_decode_kernel<T, Stored, kHeads>, params,
                                       decode_step_threads(D + 1, kMostThreads), 2 * D, D + 1,
                                       stream);
   });

@@ -44,15 +44,15 @@ at::Tensor liger_decode_plain(const LigerDecodeCall& call) {
   const at::NoGradGuard no_grad;
   const auto& [tokens, state, options] = call;
   const int64_t Hkv = tokens.k.size(1);
-  const at::ScalarType type = state.matrices.scalar_type();
+  const at::ScalarType type = accumulation_type(tokens.q.scalar_type());
   const at::Tensor k = tokens.k.to(type);
   const at::Tensor near =
       attend_ring(tokens, state, NewestRows(tokens, state), /*return_lse=*/false).out;
   const at::Tensor gate = (at::log_sigmoid(k) / options.gate_normalizer).exp();  // [S, Hkv, D]
   const at::Tensor matrices =
-      of_slots(state, state.matrices) * gate.unsqueeze(-1) +
+      read_matrices(tokens, state) * gate.unsqueeze(-1) +
       k.softmax(-1).unsqueeze(-1) * tokens.v.to(type).unsqueeze(-2);  // [S, Hkv, D, D]
-  put_into_slots(state, state.matrices, matrices);
+  write_matrices(tokens, state, matrices);
   const at::Tensor far =
       tokens.q.softmax(-1, type).unflatten(1, {Hkv, -1}).matmul(matrices).flatten(1, 2);
   return at::lerp(near, far, options.mix).to(tokens.q.scalar_type());
