@@ -6,6 +6,7 @@
 #include "core/log.h"
 #include "eval/comparison.h"
 #include "eval/decode_loss.h"
+#include "eval/position_loss.h"
 #include "needle_command.h"
 #include "text_rows.h"
 
@@ -17,19 +18,23 @@ constexpr const char* kFooter = R"(Examples:
   tigon eval --model LINEARIZED --teacher DIR --text held-out.txt.xz --rows 512 --json
   tigon eval --model DIR --adapter run/checkpoints/best --teacher DIR --text held-out.txt
   tigon eval --model LINEARIZED --text held-out.txt --rows 64 --decode --batch-rows 64
+  tigon eval --model LINEARIZED --teacher DIR --text held-out.txt --seq-len 2048 --positions 8
   tigon eval --model LINEARIZED --teacher DIR --text prose.txt --needle --needle-page needle.html
 
 With --teacher: recovered = (L_window - L) / (L_window - L_teacher), where L_window is the loss of
 the teacher with a window of 64 keys in every layer, untrained; over_own_window says the same
 against the untrained windows of the model itself.
 With --decode: beside the loss of whole rows ("trained") the one of the model as it is served,
-token by token from its state ("decoded"), --batch-rows rows side by side; takes longer.)";
+token by token from its state ("decoded"), --batch-rows rows side by side; takes longer.
+With --positions N: a second table, of N parts of a row: a gap to the teacher that grows along the
+row is memory that does not hold.)";
 
 struct EvalOptions {
   std::string model, adapter, teacher, tasks;
   TextOptions text;
   NeedleArguments needle;
   DeviceOptions device;
+  int64_t position_parts = 0;
   bool decode = false;
   bool json = false;
 };
@@ -65,11 +70,31 @@ std::optional<Model> load_teacher(const EvalOptions& options, const LoadedModel&
   return std::move(teacher.model);
 }
 
+/// The table of --positions: its text, or added to the JSON.
+void evaluate_positions(const EvalOptions& options, const LoadedModel& student,
+                        const Model* teacher, const RowSet& rows, std::string& text, Json& json) {
+  if (options.position_parts == 0) return;
+  const auto losses = [&](const Model& model, const MixerStack& stack, bool use_adapters,
+                          const char* title) {
+    return loss_by_position(model, stack, rows, options.text.batch_rows, use_adapters,
+                            options.position_parts, title);
+  };
+  const std::vector<PositionLoss> own =
+      losses(student.model, student.stack, /*use_adapters=*/true, "model");
+  std::optional<std::vector<PositionLoss>> expected;
+  if (teacher != nullptr) {
+    expected =
+        losses(*teacher, make_teacher_stack(teacher->config), /*use_adapters=*/false, "teacher");
+  }
+  text += "\n" + positions_to_text(own, expected);
+  json["positions"] = positions_to_json(own, expected);
+}
+
 void evaluate_beside_teacher(const EvalOptions& options, const LoadedModel& student,
                              const Model& teacher, const RowSet& rows) {
   Comparison comparison = compare(student, teacher, rows, options.text.batch_rows);
   if (options.decode) add_decoded_row(comparison, student, rows, options.text.batch_rows);
-  if (!options.json) return print_text(comparison_to_text(comparison));
+  std::string text = comparison_to_text(comparison);
   const Json table = comparison_to_json(comparison);
   const Json& trained = table.at("trained");
   Json json = {{"tokens", trained.at("tokens")},
@@ -79,7 +104,8 @@ void evaluate_beside_teacher(const EvalOptions& options, const LoadedModel& stud
                {"over_own_window", trained.at("over_own_window")},
                {"comparison", table}};
   if (options.decode) json["decoded"] = table.at("decoded");
-  print_json(json);
+  evaluate_positions(options, student, &teacher, rows, text, json);
+  options.json ? print_json(json) : print_text(text);
 }
 
 void evaluate(const EvalOptions& options) {
@@ -89,7 +115,9 @@ void evaluate(const EvalOptions& options) {
       options.model, choose_dtype(options.device.dtype, device), device, options.adapter);
   const std::optional<Model> teacher = load_teacher(options, student);
   if (options.needle.is_asked) {
-    if (options.decode) throw UsageError("--decode: not available with --needle");
+    if (options.decode || options.position_parts > 0) {
+      throw UsageError("--decode and --positions: not available with --needle");
+    }
     return run_needle(options.needle, options.text, student, teacher ? &*teacher : nullptr,
                       options.model, options.json);
   }
@@ -112,8 +140,8 @@ void evaluate(const EvalOptions& options) {
     json["decoded"] = loss_to_json(decoded);
     text += loss_to_text(decoded, ", token by token");
   }
-  if (options.json) return print_json(json);
-  print_text(text);
+  evaluate_positions(options, student, nullptr, rows, text, json);
+  options.json ? print_json(json) : print_text(text);
 }
 
 }  // namespace
@@ -133,6 +161,11 @@ void add_eval(CLI::App& app) {
       ->type_name("A,B");
   command->add_flag("--decode", options->decode,
                     "also the loss token by token, as the model is served");
+  command
+      ->add_option("--positions", options->position_parts,
+                   "also the loss by position, in this many equal parts of a row")
+      ->type_name("N")
+      ->check(CLI::PositiveNumber);
   command->add_flag("--json", options->json, "print one JSON object");
   add_needle_options(*command, options->needle);
   add_device_options(*command, options->device);
