@@ -7,8 +7,8 @@
 // Tiles     All query heads of the KV head at once, up to kHeads: more take turns. A key of the
 //           ring is turned by 8 or 16 threads, a matrix is walked in pieces of four numbers.
 // Memory    The matrix is read and written once and the ring read once, 160 KiB for heads of 128
-//           and 64 keys in bfloat16 with a matrix in float32; the first pieces of the matrix and the
-//           ring are asked for before anything else. 40 to 95 KiB of shared memory.
+//           and 64 keys in bfloat16 with a matrix in float32; the first pieces of the matrix and
+//           the ring are asked for before anything else. 40 to 95 KiB of shared memory.
 // Saves     Nothing; there is no backward pass.
 // Order     Everything float32, rounded once (matrices by stochastic_round); sums in
 //           one order always.
