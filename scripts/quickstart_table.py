@@ -1,16 +1,10 @@
 #!/usr/bin/env python3
-"""Prints the result of a run as a table; every number is read from RUN/run.json. Standard library only."""
+"""quickstart_table.py RUN WINDOW_RUN: prints the results of two runs as a table; every number is read from their run.json.
+Standard library only."""
 import json
 import pathlib
 import sys
 
-TITLES = {
-    "teacher": "teacher (full attention)",
-    "window_only": "64-key window only, untrained",
-    "converted": "converted, untrained",
-    "trained": "trained (LoRA)",
-    "branch_off": "trained, recurrence off",
-}
 SEQUENCE_TOKENS = 32768
 
 
@@ -22,20 +16,35 @@ def size(count):
     return f"{count:.1f} GiB"
 
 
+def state(run, whose):
+    """Bytes that a sequence of SEQUENCE_TOKENS tokens keeps."""
+    return next(entry for entry in run["state_bytes"] if entry["tokens"] == SEQUENCE_TOKENS)[whose]
+
+
 def main():
-    folder = pathlib.Path(sys.argv[1])
-    run = json.loads((folder / "run.json").read_text())
-    print(f"{'':32}{'nats/token':>11}{'perplexity':>12}{'recovered':>11}")
-    for name, title in TITLES.items():
-        row = run["results"][name]
-        print(f"{title:32}{row['nats_per_token']:11.4f}{row['perplexity']:12.2f}{100 * row['recovered']:9.0f} %")
+    folders = [pathlib.Path(folder) for folder in sys.argv[1:3]]
+    run, window = (json.loads((folder / "run.json").read_text()) for folder in folders)
+    rows, windows = run["results"], window["results"]
+    print(f"{'':38}{'nats/token':>11}{'perplexity':>12}{'recovered':>11}")
+    for title, row in (
+        ("teacher (full attention)", rows["teacher"]),
+        ("window of 64 keys, untrained", rows["window_only"]),
+        ("window of as many bytes, untrained", windows["converted"]),
+        ("window of as many bytes, trained", windows["trained"]),
+        ("tigon, calibrated", rows["converted"]),
+        ("tigon, trained", rows["trained"]),
+        ("tigon, trained, recurrence off", rows["branch_off"]),
+    ):
+        print(f"{title:38}{row['nats_per_token']:11.4f}{row['perplexity']:12.2f}{100 * row['recovered']:9.0f} %")
     print("recovered: 100 % is the teacher, 0 % the untrained 64-key window, below 0 is worse than that window.")
-    state = next(entry for entry in run["state_bytes"] if entry["tokens"] == SEQUENCE_TOKENS)
     print()
-    print(f"training   {run['tokens']:,} tokens, {run['tokens_per_s']:,.0f} tokens/s")
-    print(f"memory     of a sequence of {SEQUENCE_TOKENS:,} tokens: {size(state['teacher'])} before, {size(state['student'])} after")
+    print(f"training   {run['tokens']:,} tokens, {run['tokens_per_s']:,.0f} tokens/s (the window: {window['tokens_per_s']:,.0f})")
+    print(
+        f"memory     of a sequence of {SEQUENCE_TOKENS:,} tokens: {size(state(run, 'teacher'))} before, "
+        f"{size(state(run, 'student'))} after (the window: {size(state(window, 'student'))})"
+    )
     print(f"exported   {run['export']} (loads in transformers with trust_remote_code=True)")
-    print(f"report     {folder / 'report.html'}")
+    print(f"report     {folders[0] / 'report.html'}")
 
 
 if __name__ == "__main__":

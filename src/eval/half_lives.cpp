@@ -27,7 +27,7 @@ std::string tokens_to_text(double tokens) {
 
 std::vector<HeadHalfLives> measure_half_lives(const Model& model, const MixerStack& stack,
                                               const RowSet& rows, int64_t rows_per_batch) {
-  std::vector<at::Tensor> sums(stack.size());  // [heads, channels] float64: Σ −log a over tokens
+  std::vector<at::Tensor> sums(stack.size());  // [heads, channels] float64: Σ |log a| over tokens
   int64_t tokens = 0;
   Progress progress("half-lives", rows.size(), "rows");
   for (int64_t first = 0; first < rows.size(); first += rows_per_batch) {
@@ -38,7 +38,7 @@ std::vector<HeadHalfLives> measure_half_lives(const Model& model, const MixerSta
                  [&](size_t layer, const MixerInput& input, const at::Tensor&) {
                    const at::Tensor log_decay = stack[layer]->mean_log_decay(input);
                    if (!log_decay.defined()) return;
-                   const at::Tensor sum = -log_decay.to(at::kCPU, at::kDouble) * double(N);
+                   const at::Tensor sum = log_decay.to(at::kCPU, at::kDouble).abs() * double(N);
                    sums[layer] = sums[layer].defined() ? sums[layer] + sum : sum;
                  });
     tokens += N;

@@ -102,7 +102,7 @@ TEST_CASE("every recipe file of the project is embedded and readable", "[plan]")
     CHECK(load_plan(name).recipe == name);
     ++count;
   }
-  CHECK(count == 13);
+  CHECK(count == 14);
 }
 
 TEST_CASE("unknown recipes are refused with the list", "[plan]") {
@@ -132,6 +132,8 @@ TEST_CASE("values that do not exist are refused", "[plan]") {
   check_plan_refused("liger-mamba2", {"gate_pool=none"}, "gate_pool");
   check_plan_refused("liger-hgrn2", {"lower_bound=1"}, "lower_bound");
   check_plan_refused("liger-gsa", {"slots=0"}, "slots");
+  check_plan_refused("liger-ablation", {"gate_source=x"}, "gate_source");
+  check_plan_refused("liger-ablation", {"feature_map=gelu"}, "feature_map");
   check_plan_refused("supra", {"window_keys=64"}, "window_keys");
   check_plan_refused("supra", {"decay=fast"}, "decay");
   check_plan_refused("supra", {"affine=true", "normalizer=denominator"},

@@ -17,7 +17,7 @@ using FeatureMap = Options::FeatureMap;
 
 const HeadShape kShape{.num_heads = 4, .num_kv_heads = 2, .head_dim = 8};
 
-at::Tensor sigmoid(const at::Tensor& x) {
+at::Tensor logistic(const at::Tensor& x) {
   return 1 / (1 + (-x).exp());
 }
 
@@ -25,7 +25,7 @@ at::Tensor sigmoid(const at::Tensor& x) {
 at::Tensor gate(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, int64_t group,
                 const NamedTensors& p, const Options& options) {
   const auto fading = [&](const at::Tensor& x) {
-    return sigmoid(x).pow(1 / options.gate_normalizer);
+    return logistic(x).pow(1 / options.gate_normalizer);
   };
   switch (options.gate_source) {
     case GateSource::kKeys:

@@ -169,7 +169,7 @@ TEST_CASE("a randomly initialised model is trained and its checkpoint is a model
 TEST_CASE("a randomly initialised model can take the shape of a folder, and not its weights",
           "[run]") {
   const TinyRun run;
-  run_training(run.config({"model.init=random", "lora=null", "train.trainable=all", "train.steps=1",
+  run_training(run.config({"model.init=random", "lora=null", "train.trainable=all", "train.steps=2",
                            "train.optimizer.lr=1e-9"}),
                false);
   const Json json = run_json(run.run_folder());

@@ -16,7 +16,7 @@ from transformers import PretrainedConfig
 
 RECIPES = (
     "window", "window-sinks", "liger-gla", "liger-hgrn2", "liger-gsa", "liger-mamba2", "liger-mlstm", "liger-retention",
-    "liger-rwkv6", "supra", "lolcats", "tigon",
+    "liger-rwkv6", "liger-ablation", "supra", "lolcats", "tigon",
 )  # fmt: skip
 
 
