@@ -29,6 +29,26 @@ __device__ void load_rows(bf16* tile, const bf16* source, int64_t stride, int ro
   }
 }
 
+/// The same by a known number of threads, whose copies then need no loop.
+template <int D, int kRows, int kThreads>
+__device__ void load_rows(bf16* tile, const bf16* source, int64_t stride, int begin, int end) {
+  constexpr int kPieces = D / 8;
+#pragma unroll
+  for (int first = 0; first < kRows * kPieces; first += kThreads) {
+    const int item = first + static_cast<int>(threadIdx.x);
+    // Where a row's pieces fall to the same threads each time, all but one division folds.
+    const int row = kThreads % kPieces == 0
+                        ? static_cast<int>(threadIdx.x) / kPieces + first / kPieces
+                        : item / kPieces;
+    const int column =
+        kThreads % kPieces == 0 ? static_cast<int>(threadIdx.x) % kPieces * 8 : item % kPieces * 8;
+    if (kRows * kPieces % kThreads != 0 && item >= kRows * kPieces) break;
+    const bool is_there = row >= begin && row < end;
+    copy_16_bytes(tile + row * kRowStride<D> + column,
+                  source + (is_there ? row : begin) * stride + column, is_there);
+  }
+}
+
 /// RoPE on 8 channels of a row's first half and the 8 that they turn with; `angles` are cos and sin
 /// of the 8.
 __device__ inline void rotate_pieces(uint4& first, uint4& second, const float4* angles) {
@@ -40,6 +60,26 @@ __device__ inline void rotate_pieces(uint4& first, uint4& second, const float4* 
     const float4 cos_sin = angles[i];
     a[i] = pack(x.x * cos_sin.x - y.x * cos_sin.y, x.y * cos_sin.z - y.y * cos_sin.w);
     b[i] = pack(y.x * cos_sin.x + x.x * cos_sin.y, y.y * cos_sin.z + x.y * cos_sin.w);
+  }
+}
+
+/// Writes `rows` rows of a tile through the rotary embedding, item by item from this thread's first
+/// on; `rotations` are row 0's, and rows from `length` on take those of the last before.
+template <int D>
+__device__ void store_rotated_rows(bf16* target, int64_t stride, const bf16* tile,
+                                   const float* rotations, int rows, int length, int first_item,
+                                   int items_at_once) {
+  constexpr int kPieces = D / 16;
+  for (int item = first_item; item < rows * kPieces; item += items_at_once) {
+    const int row = item / kPieces, column = item % kPieces * 8;
+    const bf16* source = tile + row * kRowStride<D> + column;
+    uint4 low = *reinterpret_cast<const uint4*>(source);
+    uint4 high = *reinterpret_cast<const uint4*>(source + D / 2);
+    rotate_pieces(
+        low, high,
+        reinterpret_cast<const float4*>(rotations + min(row, length - 1) * D + column * 2));
+    *reinterpret_cast<uint4*>(target + row * stride + column) = low;
+    *reinterpret_cast<uint4*>(target + row * stride + column + D / 2) = high;
   }
 }
 
@@ -122,16 +162,14 @@ __device__ float4 rotation_of(const float* rotations, int group, int i, int vali
   return *reinterpret_cast<const float4*>(rotations + row * stride + column * 2);
 }
 
-/// RoPE on 16 rows; `rotations` are the first row's, of which `valid` > 0 exist, `stride` floats
-/// apart.
-template <int D>
-__device__ void rotate(FragmentA (&x)[D / 16], const float* rotations, int valid, int lane,
-                       int stride = D) {
+/// RoPE on 16 rows. rotation(group, i) is cos and sin as rotation_of() gives them.
+template <int D, typename Rotation>
+__device__ void rotate(FragmentA (&x)[D / 16], Rotation rotation) {
 #pragma unroll
   for (int group = 0; group < D / 32; ++group) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const float4 angle = rotation_of<D>(rotations, group, i, valid, lane, stride);
+      const float4 angle = rotation(group, i);
       uint32_t& first = x[group].x[i];
       uint32_t& second = x[group + D / 32].x[i];
       const float2 a = unpack(first), b = unpack(second);
@@ -141,13 +179,21 @@ __device__ void rotate(FragmentA (&x)[D / 16], const float* rotations, int valid
   }
 }
 
-/// The gradient of rotate for column groups `group` and group + D/32: rotates the other way.
+/// `rotations` are the first row's, of which `valid` > 0 exist.
 template <int D>
-__device__ void rotate_back(FragmentC& first, FragmentC& second, int group, const float* rotations,
-                            int valid, int lane, int stride = D) {
+__device__ void rotate(FragmentA (&x)[D / 16], const float* rotations, int valid, int lane,
+                       int stride = D) {
+  rotate<D>(x, [&](int group, int i) {
+    return rotation_of<D>(rotations, group, i, valid, lane, stride);
+  });
+}
+
+/// The gradient of rotate for column groups `group` and group + D/32: rotates the other way.
+template <int D, typename Rotation>
+__device__ void rotate_back(FragmentC& first, FragmentC& second, int group, Rotation rotation) {
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    const float4 angle = rotation_of<D>(rotations, group, i, valid, lane, stride);
+    const float4 angle = rotation(group, i);
     const float ax = first.x[2 * i], ay = first.x[2 * i + 1];
     const float bx = second.x[2 * i], by = second.x[2 * i + 1];
     first.x[2 * i] = ax * angle.x + bx * angle.y;
@@ -155,6 +201,13 @@ __device__ void rotate_back(FragmentC& first, FragmentC& second, int group, cons
     second.x[2 * i] = bx * angle.x - ax * angle.y;
     second.x[2 * i + 1] = by * angle.z - ay * angle.w;
   }
+}
+template <int D>
+__device__ void rotate_back(FragmentC& first, FragmentC& second, int group, const float* rotations,
+                            int valid, int lane, int stride = D) {
+  rotate_back<D>(first, second, group, [&](int g, int i) {
+    return rotation_of<D>(rotations, g, i, valid, lane, stride);
+  });
 }
 
 /// c ⊙= factor[column], a vector of float over the 16 columns.

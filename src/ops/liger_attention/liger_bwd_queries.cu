@@ -110,13 +110,13 @@ __device__ void store_head(const HeadRows& tokens, const FragmentC (&x)[D / 16],
 }
 
 template <int D>
-__global__ void __launch_bounds__(32 * kMostQueryWarps, D == 64 ? 2 : 1)
+__global__ void __launch_bounds__(kQueryThreads, D == 64 ? 2 : 1)
     bwd_queries_kernel(const LigerParams p) {
   extern __shared__ __align__(16) char memory[];
   auto& shared = *reinterpret_cast<QueryShared<D>*>(memory);
   const Chunk chunk = p.chunks[blockIdx.x];
   const int kv_head = blockIdx.y, group = p.heads / p.kv_heads;
-  const int lane = threadIdx.x % 32, stride = blockDim.x / (32 * kSubChunks);
+  const int lane = threadIdx.x % 32;
   const HeadRows y_tokens{p.query_gate_gradients, static_cast<int64_t>(p.heads) * D};
   // A warp's rows hold a head's queries, then its upstream gradients, then the next head's queries.
   bf16* rows = shared.warp_rows[threadIdx.x / 32];
@@ -134,11 +134,11 @@ __global__ void __launch_bounds__(32 * kMostQueryWarps, D == 64 ? 2 : 1)
   wait_for_copies();
   __syncthreads();
 
-  for (; g < group; g += stride) {
+  for (; g < group; g += kHeadsAtOnce) {
     const QueryTile at(p, chunk, kv_head, g);
     const int tile = at.tile;
     if (at.valid <= 0) {
-      start_queries(g + stride);
+      start_queries(g + kHeadsAtOnce);
       continue;
     }
     const float* rotations = shared.rotations + tile * kTile * kRotationStride<D>;
@@ -158,7 +158,7 @@ __global__ void __launch_bounds__(32 * kMostQueryWarps, D == 64 ? 2 : 1)
     }
     finish_warp_rows<D>(out_gradients, rows, lane);
     __syncwarp();
-    start_queries(g + stride);
+    start_queries(g + kHeadsAtOnce);
     float row_dots[2];
     const ScoreGradients gradients =
         score_gradients<D>(probabilities, row_dots, shared, out_gradients, tile, p, lane);
@@ -219,9 +219,8 @@ cudaError_t launch_liger_bwd_queries(const LigerParams& params, cudaStream_t str
   return with_head_dim(params.head_dim, [&](auto head_dim) {
     constexpr int D = decltype(head_dim)::value;
     const dim3 grid(params.chunk_count, params.kv_heads);
-    const int threads = 32 * (params.heads == params.kv_heads ? kSubChunks : kMostQueryWarps);
-    return launch_with_shared_memory(bwd_queries_kernel<D>, grid, threads, sizeof(QueryShared<D>),
-                                     params, stream);
+    return launch_with_shared_memory(bwd_queries_kernel<D>, grid, kQueryThreads,
+                                     sizeof(QueryShared<D>), params, stream);
   });
 }
 

@@ -3,7 +3,7 @@
 //           with all query heads of its group
 // Shapes    q [N, H, D], v [N, Hkv, D], key tiles [C, Hkv, 64, D], states [C, Hkv, D, D],
 //           out [N, H, D], bf16
-// Grid      (C, Hkv) blocks of 128 threads for each query head at work at once (one or two)
+// Grid      (C, Hkv) blocks of 128 threads for each of two query heads at work at once
 // Tiles     chunks of 64 tokens, with the 64 keys before them for the window; a warp owns 16 query
 //           rows of a head: its scores and its output stay in registers
 // Memory    D = 64: 105 KB shared, two blocks a multiprocessor; D = 128: 214 KB, one. Reads q once,
@@ -55,13 +55,12 @@ __device__ void add_recurrence(FragmentC (&weights)[kWindowTiles], FragmentC (&f
 }
 
 template <int D>
-__global__ void __launch_bounds__(32 * kMostQueryWarps, D == 64 ? 2 : 1)
-    fwd_kernel(const LigerParams p) {
+__global__ void __launch_bounds__(kQueryThreads, D == 64 ? 2 : 1) fwd_kernel(const LigerParams p) {
   extern __shared__ __align__(16) char memory[];
   auto& shared = *reinterpret_cast<QueryShared<D>*>(memory);
   const Chunk chunk = p.chunks[blockIdx.x];
   const int kv_head = blockIdx.y, group = p.heads / p.kv_heads;
-  const int lane = threadIdx.x % 32, stride = blockDim.x / (32 * kSubChunks);
+  const int lane = threadIdx.x % 32;
   bf16* rows = shared.warp_rows[threadIdx.x / 32];
   // The next head's queries are on their way while this one's are worked on.
   const auto start_queries = [&](int g) {
@@ -76,10 +75,10 @@ __global__ void __launch_bounds__(32 * kMostQueryWarps, D == 64 ? 2 : 1)
   wait_for_copies();
   __syncthreads();
 
-  for (; g < group; g += stride) {
+  for (; g < group; g += kHeadsAtOnce) {
     const auto [head, tile, valid, token] = QueryTile(p, chunk, kv_head, g);
     if (valid <= 0) {
-      start_queries(g + stride);
+      start_queries(g + kHeadsAtOnce);
       continue;
     }
     FragmentA queries[D / 16];
@@ -91,7 +90,7 @@ __global__ void __launch_bounds__(32 * kMostQueryWarps, D == 64 ? 2 : 1)
                       lane);
     finish_warp_rows<D>(queries, rows, lane);  // again, rather than kept all the while
     __syncwarp();
-    start_queries(g + stride);
+    start_queries(g + kHeadsAtOnce);
     FragmentC from_start[D / 16], out[D / 16];
     add_recurrence<D>(weights, from_start, shared, queries, tile, p.mix, lane);
 
@@ -128,9 +127,8 @@ cudaError_t launch_liger_fwd(const LigerParams& params, cudaStream_t stream) {
   return with_head_dim(params.head_dim, [&](auto head_dim) {
     constexpr int D = decltype(head_dim)::value;
     const dim3 grid(params.chunk_count, params.kv_heads);
-    const int threads = 32 * (params.heads == params.kv_heads ? kSubChunks : kMostQueryWarps);
-    return launch_with_shared_memory(fwd_kernel<D>, grid, threads, sizeof(QueryShared<D>), params,
-                                     stream);
+    return launch_with_shared_memory(fwd_kernel<D>, grid, kQueryThreads, sizeof(QueryShared<D>),
+                                     params, stream);
   });
 }
 

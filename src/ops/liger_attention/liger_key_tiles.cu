@@ -26,25 +26,6 @@ struct KeyTilesShared {
   float first_half[kSubChunks * D], second_half[kSubChunks * D], whole[kSubChunks * D];
 };
 
-/// RoPE(k) of the chunk.
-template <int D>
-__device__ void store_rotated_keys(const bf16* keys, bf16* target, const float* rotations,
-                                   int length) {
-  constexpr int kPieces = D / 16;
-  for (int item = threadIdx.x; item < kChunkTokens * kPieces; item += kThreads<D>) {
-    const int row = item / kPieces, column = item % kPieces * 8;
-    uint4 first = {0, 0, 0, 0}, second = {0, 0, 0, 0};
-    if (row < length) {
-      first = *reinterpret_cast<const uint4*>(keys + row * kRowStride<D> + column);
-      second = *reinterpret_cast<const uint4*>(keys + row * kRowStride<D> + column + D / 2);
-      rotate_pieces(first, second,
-                    reinterpret_cast<const float4*>(rotations + row * D + column * 2));
-    }
-    *reinterpret_cast<uint4*>(target + row * D + column) = first;
-    *reinterpret_cast<uint4*>(target + row * D + column + D / 2) = second;
-  }
-}
-
 /// Two neighbouring channels of one sub-chunk.
 template <int D>
 __device__ void store_sub_chunk(KeyTilesShared<D>& shared, bf16* to_middle, bf16* from_middle,
@@ -91,8 +72,8 @@ __global__ void __launch_bounds__(kThreads<D>) key_tiles_kernel(const LigerParam
   const Chunk chunk = p.chunks[blockIdx.x];
   const int head = blockIdx.y;
   const int64_t index = blockIdx.x * static_cast<int64_t>(p.kv_heads) + head;
-  load_rows<D>(shared.keys, head_of(p.k, chunk.first_token, head, D), p.k.token_stride,
-               kChunkTokens, 0, chunk.length);
+  load_rows<D, kChunkTokens, kThreads<D>>(shared.keys, head_of(p.k, chunk.first_token, head, D),
+                                          p.k.token_stride, 0, chunk.length);
   wait_for_copies();
   __syncthreads();
   for (int item = threadIdx.x; item < 4 * kChunkTokens; item += kThreads<D>) {
@@ -102,8 +83,9 @@ __global__ void __launch_bounds__(kThreads<D>) key_tiles_kernel(const LigerParam
       shared.log2_sum_exp[item / 4] = softmax.maximum - log2_fast(softmax.inverse_sum);
     }
   }
-  store_rotated_keys<D>(shared.keys, static_cast<bf16*>(p.rotated_keys) + index * kChunkTokens * D,
-                        p.rotations + static_cast<int64_t>(chunk.first_token) * D, chunk.length);
+  store_rotated_rows<D>(static_cast<bf16*>(p.rotated_keys) + index * kChunkTokens * D, D,
+                        shared.keys, p.rotations + static_cast<int64_t>(chunk.first_token) * D,
+                        kChunkTokens, chunk.length, threadIdx.x, kThreads<D>);
   __syncthreads();
   store_sub_chunk<D>(shared, static_cast<bf16*>(p.keys_to_middle) + index * kChunkTokens * D,
                      static_cast<bf16*>(p.from_middle) + index * kChunkTokens * D,

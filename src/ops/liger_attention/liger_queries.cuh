@@ -7,8 +7,11 @@ namespace tigon::cuda {
 /// Sub-chunks of keys that a sub-chunk of queries sees through its window, its own included.
 inline constexpr int kWindowTiles = 5;
 
-/// Of a block: four for each query head at work at once.
-inline constexpr int kMostQueryWarps = 2 * kSubChunks;
+/// Of a block: four for each of two query heads at work at once. Where a group has one head, half
+/// of them only load.
+inline constexpr int kQueryWarps = 2 * kSubChunks;
+inline constexpr int kQueryThreads = 32 * kQueryWarps;
+inline constexpr int kHeadsAtOnce = kQueryWarps / kSubChunks;
 
 /// Floats from one token's rotations to the next in shared memory, so that 16-byte accesses of two
 /// neighbouring tokens meet different banks.
@@ -26,16 +29,19 @@ struct QueryShared {
   alignas(16) bf16 state[D * kRowStride<D>];
   alignas(16) float links[kLinks * D];
   alignas(16) float rotations[kChunkTokens * kRotationStride<D>];
-  alignas(16) bf16 warp_rows[kMostQueryWarps][kTile * kRowStride<D>];  // of queries, on their way
+  alignas(16) bf16 warp_rows[kQueryWarps][kTile * kRowStride<D>];  // of queries, on their way
 };
 
-/// Rows of floats, `row_size` long (a multiple of 4); wait as for load_rows().
-__device__ inline void load_float_rows(float* tile, int stride, const float* source, int row_size,
-                                       int rows) {
-  const int pieces = row_size / 4;
-  for (int item = threadIdx.x; item < rows * pieces; item += blockDim.x) {
-    const int row = item / pieces, column = item % pieces * 4;
-    copy_16_bytes(tile + row * stride + column, source + row * row_size + column, true);
+/// Up to `kMostRows` rows of floats; wait as for load_rows().
+template <int kMostRows, int kRowSize>
+__device__ void load_float_rows(float* tile, int stride, const float* source, int rows) {
+  constexpr int kPieces = kRowSize / 4;
+#pragma unroll
+  for (int first = 0; first < kMostRows * kPieces; first += kQueryThreads) {
+    const int item = first + static_cast<int>(threadIdx.x);
+    const int row = item / kPieces, column = item % kPieces * 4;
+    if (row >= rows) break;
+    copy_16_bytes(tile + row * stride + column, source + row * kRowSize + column, true);
   }
 }
 
@@ -51,19 +57,21 @@ __device__ void load_chunk(QueryShared<D>& shared, const LigerParams& p, const C
   // the batch.
   const bf16* keys_before = rotated_keys - (chunk.is_first ? 1 : p.kv_heads) * kChunkTokens * D;
   const int64_t first = static_cast<int64_t>(chunk.first_token) - kChunkTokens;
-  load_rows<D>(shared.rotated_keys, keys_before, D, kChunkTokens, begin, kChunkTokens);
-  load_rows<D>(shared.rotated_keys + kChunkTokens * kRowStride<D>, rotated_keys, D, kChunkTokens, 0,
-               kChunkTokens);
-  load_rows<D>(shared.values, head_of(p.v, first, head, D), p.v.token_stride, 2 * kChunkTokens,
-               begin, end);
-  load_rows<D>(shared.to_middle, static_cast<const bf16*>(p.keys_to_middle) + tile, D, kChunkTokens,
-               0, kChunkTokens);
-  load_rows<D>(shared.from_middle, static_cast<const bf16*>(p.from_middle) + tile, D, kChunkTokens,
-               0, kChunkTokens);
-  load_rows<D>(shared.state, static_cast<const bf16*>(p.states) + index * D * D, D, D, 0, D);
-  load_float_rows(shared.links, D, p.links + index * kLinks * D, D, kLinks);
-  load_float_rows(shared.rotations, kRotationStride<D>,
-                  p.rotations + static_cast<int64_t>(chunk.first_token) * D, D, chunk.length);
+  const auto load_tile = [&](bf16* target, const bf16* source, int first_row) {
+    load_rows<D, kChunkTokens, kQueryThreads>(target, source, D, first_row, kChunkTokens);
+  };
+  load_tile(shared.rotated_keys, keys_before, begin);
+  load_tile(shared.rotated_keys + kChunkTokens * kRowStride<D>, rotated_keys, 0);
+  load_rows<D, 2 * kChunkTokens, kQueryThreads>(shared.values, head_of(p.v, first, head, D),
+                                                p.v.token_stride, begin, end);
+  load_tile(shared.to_middle, static_cast<const bf16*>(p.keys_to_middle) + tile, 0);
+  load_tile(shared.from_middle, static_cast<const bf16*>(p.from_middle) + tile, 0);
+  load_rows<D, D, kQueryThreads>(shared.state, static_cast<const bf16*>(p.states) + index * D * D,
+                                 D, 0, D);
+  load_float_rows<kLinks, D>(shared.links, D, p.links + index * kLinks * D, kLinks);
+  load_float_rows<kChunkTokens, D>(shared.rotations, kRotationStride<D>,
+                                   p.rotations + static_cast<int64_t>(chunk.first_token) * D,
+                                   chunk.length);
 }
 
 /// One head's 16 rows of queries.
@@ -75,8 +83,7 @@ struct QueryTile {
   /// Number g of a group's heads, for this warp. Tiles further on meet more keys, so that a warp
   /// takes one from the other end with every other head.
   __device__ QueryTile(const LigerParams& p, const Chunk& chunk, int kv_head, int g) {
-    const int warp = threadIdx.x / 32 % kSubChunks,
-              step = g * 4 * 32 / static_cast<int>(blockDim.x);
+    const int warp = threadIdx.x / 32 % kSubChunks, step = g / kHeadsAtOnce;
     head = kv_head * (p.heads / p.kv_heads) + g;
     tile = step % 2 == 0 ? warp : kSubChunks - 1 - warp;
     valid = chunk.length - tile * kTile;
