@@ -1,10 +1,10 @@
-// The recurrent state before every chunk, forward and its gradient backward.
+// The gradient of the recurrent state after every chunk.
 //
-// Computes  additions_c = Σ_j φ(k_j) exp(b_end − b_j) v_jᵀ over a chunk's tokens, then along each
-//           segment S_{c+1} = diag(exp b_end) S_c + additions_c; backward the same from the end:
-//           dadditions_c = Σ_i φ(q_i) exp(b_i) (mix·do_i)ᵀ over the queries of the group,
+// Computes  along each segment from its end: dadditions_c = Σ_i φ(q_i) exp(b_i) (mix·do_i)ᵀ over
+//           the queries of the group,
 //           dS_c = diag(exp b_end) dS_{c+1} + dadditions_c, d log decay_c = Σ_v S_{c+1} ⊙ dS_{c+1}
-// Shapes    states [C, Hkv, D, D] in bf16 (operands of the products), accumulated in float32
+// Shapes    state gradients [C, Hkv, D, D] in bf16 (operands of the products), accumulated in
+//           float32
 // Grid      additions: (C, Hkv) blocks of 256; scans: one warp for each row of each segment's state
 // Tiles     a chunk at a time; a warp owns 16 channels of the state by half of its columns
 // Memory    per chunk and KV head 6·D² bytes forward: D = 64, 16 K tokens: 50 MB of 167 MB in all
@@ -21,45 +21,6 @@ namespace {
 
 constexpr int kThreads = kStateThreads;
 static_assert(kThreads == 4 * kChunkTokens, "four threads a row of a chunk");
-
-template <int D>
-struct AdditionsShared {
-  alignas(16) bf16 keys[kChunkTokens * kRowStride<D>];
-  alignas(16) bf16 to_end[kChunkTokens * kRowStride<D>];
-  alignas(16) bf16 values[kChunkTokens * kRowStride<D>];
-  alignas(16) float decay[kSubChunks * D];
-  RowSoftmax softmax[kChunkTokens];
-};
-
-template <int D>
-__global__ void __launch_bounds__(kThreads) additions_kernel(const LigerParams p) {
-  extern __shared__ __align__(16) char memory[];
-  auto& shared = *reinterpret_cast<AdditionsShared<D>*>(memory);
-  const Chunk chunk = p.chunks[blockIdx.x];
-  const int head = blockIdx.y, lane = threadIdx.x % 32;
-  load_rows<D>(shared.keys, head_of(p.k, chunk.first_token, head, D), p.k.token_stride,
-               kChunkTokens, 0, chunk.length);
-  load_rows<D>(shared.values, head_of(p.v, chunk.first_token, head, D), p.v.token_stride,
-               kChunkTokens, 0, chunk.length);
-  wait_for_copies();
-  __syncthreads();
-  make_chunk_keys<D>({shared.to_end, shared.keys, nullptr, nullptr, shared.decay, shared.softmax},
-                     chunk.length, p.inverse_normalizer);
-
-  StatePieces<D> state;
-#pragma unroll
-  for (int j = 0; j < kSubChunks; ++j) {
-    state.scale_rows(shared.decay + j * D, lane);
-    const int at = j * kTile * kRowStride<D>;
-    state.add(shared.to_end + at, shared.values + at, lane);
-  }
-  const int64_t index = blockIdx.x * static_cast<int64_t>(p.kv_heads) + head;
-  state.store(p.additions + index * D * D, lane);
-  for (int d = threadIdx.x; d < D; d += kThreads) {
-    p.decays[index * D + d] =
-        shared.decay[d] * shared.decay[D + d] * shared.decay[2 * D + d] * shared.decay[3 * D + d];
-  }
-}
 
 /// Where the warp of a scan works: a row of one segment's state.
 template <int D>
@@ -85,39 +46,6 @@ struct StateRow {
 };
 
 constexpr int kAhead = 4;  // chunks whose loads are in flight: the scan waits for memory, not sums
-
-template <int D>
-__global__ void __launch_bounds__(kThreads) scan_kernel(const LigerParams p) {
-  constexpr int kEach = D / 32;
-  const StateRow<D> row(p);
-  if (!row.exists) return;
-  const int begin = p.chunk_offsets[row.segment], end = p.chunk_offsets[row.segment + 1];
-  bf16* states = static_cast<bf16*>(p.states);
-  float state[kEach];
-  for (int i = 0; i < kEach; ++i) {
-    state[i] = p.initial_state ? p.initial_state[row.element(p, row.segment) + i] : 0.0f;
-  }
-  for (int first = begin; first < end; first += kAhead) {
-    float added[kAhead][kEach], decay[kAhead];
-#pragma unroll
-    for (int a = 0; a < kAhead; ++a) {
-      const int chunk = min(first + a, end - 1);
-      decay[a] = p.decays[row.decay(p, chunk)];
-#pragma unroll
-      for (int i = 0; i < kEach; ++i) added[a][i] = p.additions[row.element(p, chunk) + i];
-    }
-#pragma unroll
-    for (int a = 0; a < kAhead; ++a) {
-      if (first + a >= end) break;
-#pragma unroll
-      for (int i = 0; i < kEach; ++i) {
-        states[row.element(p, first + a) + i] = __float2bfloat16_rn(state[i]);
-        state[i] = state[i] * decay[a] + added[a][i];
-      }
-    }
-  }
-  for (int i = 0; i < kEach; ++i) p.final_state[row.element(p, row.segment) + i] = state[i];
-}
 
 template <int D>
 struct GradientAdditionsShared {
@@ -238,18 +166,6 @@ int scan_blocks(const LigerParams& p) {
 }
 
 }  // namespace
-
-cudaError_t launch_liger_states(const LigerParams& params, cudaStream_t stream) {
-  return with_head_dim(params.head_dim, [&](auto head_dim) {
-    constexpr int D = decltype(head_dim)::value;
-    const dim3 grid(params.chunk_count, params.kv_heads);
-    const cudaError_t error = launch_with_shared_memory(additions_kernel<D>, grid, kThreads,
-                                                        sizeof(AdditionsShared<D>), params, stream);
-    if (error != cudaSuccess) return error;
-    scan_kernel<D><<<scan_blocks(params), kThreads, 0, stream>>>(params);
-    return cudaGetLastError();
-  });
-}
 
 cudaError_t launch_liger_bwd_states(const LigerParams& params, cudaStream_t stream) {
   return with_head_dim(params.head_dim, [&](auto head_dim) {
