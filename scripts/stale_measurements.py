@@ -38,7 +38,10 @@ def judge(folder, commit, sources):
     if git(folder, "cat-file", "-e", f"{commit}^{{commit}}").returncode != 0:
         return "unknown", "no such commit here"
     changed = git(folder, "diff", "--name-only", commit, "--", *sources).stdout.split()
-    return ("unmeasured", f"changed since: {' '.join(changed)}") if changed else ("measured", "")
+    if not changed:
+        return "measured", ""
+    more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+    return "unmeasured", f"changed since: {' '.join(changed[:3])}{more}"
 
 
 def main():
