@@ -22,8 +22,7 @@ done
 echo "[quickstart] teacher → converted → LoRA → evaluated → exported (configs/train/quickstart.yaml)" >&2
 build/tigon train configs/train/quickstart.yaml "run.folder=$run"
 echo "[quickstart] the line to beat: a plain window of as many bytes, trained on as many tokens" >&2
-build/tigon train configs/train/quickstart.yaml "run.folder=$window" "linearize={recipe: window, window_keys: 194}" \
-  "train.loss={cross_entropy: 1, teacher: 0}" export=null
+build/tigon train configs/train/quickstart.yaml "run.folder=$window" "linearize={recipe: window, window_keys: 129}" export=null
 
 echo
 python3 scripts/quickstart_table.py "$run" "$window"
