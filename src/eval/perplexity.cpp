@@ -12,13 +12,18 @@
 
 namespace tigon {
 
-double summed_loss(const Model& model, const MixerStack& stack, const RowBatch& rows,
-                   bool use_adapters) {
+at::Tensor token_losses(const Model& model, const MixerStack& stack, const RowBatch& rows,
+                        bool use_adapters) {
   const at::NoGradGuard no_grad;
   const at::Tensor hidden =
       forward_hidden(model, stack, rows.batch, {.use_adapters = use_adapters});
   const at::Tensor head = model.weights.lm_head.to(hidden.scalar_type());
-  return token_negative_log_likelihood(hidden, head, rows.targets).sum(at::kDouble).item<double>();
+  return token_negative_log_likelihood(hidden, head, rows.targets);
+}
+
+double summed_loss(const Model& model, const MixerStack& stack, const RowBatch& rows,
+                   bool use_adapters) {
+  return token_losses(model, stack, rows, use_adapters).sum(at::kDouble).item<double>();
 }
 
 LossResult mean_loss(double nats, int64_t tokens, const std::string& title) {

@@ -28,7 +28,12 @@ LossResult mean_loss(double nats, int64_t tokens, const std::string& title);
 /// Throws UsageError for a number below 1.
 void check_rows_per_batch(int64_t rows_per_batch);
 
-/// −log p summed in float64 over the predictions of one batch, in nats.
+/// −log p of every token's prediction in one batch, [N] float32 in nats, 0 where none is counted.
+/// No gradient.
+at::Tensor token_losses(const Model& model, const MixerStack& stack, const RowBatch& rows,
+                        bool use_adapters);
+
+/// Their sum, in float64.
 double summed_loss(const Model& model, const MixerStack& stack, const RowBatch& rows,
                    bool use_adapters);
 

@@ -24,18 +24,14 @@ std::vector<PositionLoss> loss_by_position(const Model& model, const MixerStack&
         fmt::format("parts of a row: expected 1 to its {} tokens, found {}", seq_len, parts));
   }
   const int64_t part_tokens = (seq_len + parts - 1) / parts;
-  const at::NoGradGuard no_grad;
   const at::TensorOptions wide = at::device(model.device).dtype(at::kDouble);
   at::Tensor sums = at::zeros({parts}, wide), counts = at::zeros({parts}, wide);
-  const at::Tensor head = model.weights.lm_head.to(model.compute_dtype);
   Progress progress(title + ", by position", rows.size(), "rows");
   for (int64_t first = 0; first < rows.size(); first += rows_per_batch) {
     const int64_t count = std::min(rows_per_batch, rows.size() - first);
     const RowBatch batch = make_row_batch(rows, first, count, model.device);
-    const at::Tensor hidden =
-        forward_hidden(model, stack, batch.batch, {.use_adapters = use_adapters});
     const at::Tensor part = batch.batch.positions.div(part_tokens, "floor");
-    sums.index_add_(0, part, token_negative_log_likelihood(hidden, head, batch.targets).to(wide));
+    sums.index_add_(0, part, token_losses(model, stack, batch, use_adapters).to(wide));
     counts.index_add_(0, part, batch.targets.ne(kIgnoredTarget).to(wide));
     progress.update(first + count, "");
   }

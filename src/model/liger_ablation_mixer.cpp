@@ -5,8 +5,8 @@
 
 #include <cmath>
 
-#include "core/error.h"
 #include "core/random.h"
+#include "model/liger_gates.h"
 #include "model/parameter_init.h"
 #include "model/ring_and_matrices.h"
 #include "ops/checks.h"
@@ -184,15 +184,7 @@ class LigerAblationMixer : public Mixer {
 std::shared_ptr<const Mixer> make_liger_ablation_mixer(const HeadShape& shape,
                                                        const LigerAblationMixerOptions& options,
                                                        at::Device device) {
-  if (options.window_keys < 1) {
-    fail("liger-ablation mixer: expected window_keys ≥ 1, found {}", options.window_keys);
-  }
-  if (!(options.gate_normalizer > 0)) {
-    fail("liger-ablation mixer: expected gate_normalizer > 0, found {}", options.gate_normalizer);
-  }
-  if (!(options.mix >= 0 && options.mix <= 1)) {
-    fail("liger-ablation mixer: expected mix from 0 to 1, found {}", options.mix);
-  }
+  check_liger_numbers("liger-ablation", options.window_keys, options.gate_normalizer, options.mix);
   return std::make_shared<LigerAblationMixer>(shape, options, device);
 }
 

@@ -5,6 +5,8 @@
 
 #include <cmath>
 
+#include "core/error.h"
+
 namespace tigon {
 namespace {
 
@@ -54,6 +56,19 @@ at::Tensor liger_write(const at::Tensor& k, const at::Tensor& log_gate,
   const bool is_complement =
       options.variant == LigerVariant::kHgrn2 || options.variant == LigerVariant::kGsa;
   return is_complement ? -at::expm1(log_gate) : k.softmax(-1);
+}
+
+void check_liger_numbers(std::string_view mixer, int64_t window_keys, double gate_normalizer,
+                         double mix) {
+  if (window_keys < 1) {
+    fail("{} mixer: expected window_keys ≥ 1, found {}", mixer, window_keys);
+  }
+  if (!(gate_normalizer > 0)) {
+    fail("{} mixer: expected gate_normalizer > 0, found {}", mixer, gate_normalizer);
+  }
+  if (!(mix >= 0 && mix <= 1)) {
+    fail("{} mixer: expected mix from 0 to 1, found {}", mixer, mix);
+  }
 }
 
 std::string liger_gate_text(const LigerMixerOptions& options) {

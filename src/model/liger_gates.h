@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <string>
+#include <string_view>
 
 #include "model/liger_mixer.h"
 
@@ -15,6 +16,11 @@ at::Tensor liger_log_gate(const at::Tensor& k, const LigerMixerOptions& options)
 /// w, or s of kGsa: what the state takes v in with.
 at::Tensor liger_write(const at::Tensor& k, const at::Tensor& log_gate,
                        const LigerMixerOptions& options);
+
+/// What every mixer of the family asks of its numbers; an Error names the mixer, expected and
+/// found.
+void check_liger_numbers(std::string_view mixer, int64_t window_keys, double gate_normalizer,
+                         double mix);
 
 /// The gate's formula for people, e.g. "σ(mean k)^(1/16)".
 std::string liger_gate_text(const LigerMixerOptions& options);

@@ -1,8 +1,8 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
-#include "core/error.h"
 #include "model/decode_inputs.h"
+#include "model/liger_gates.h"
 #include "model/ring_and_matrices.h"
 #include "ops/liger_attention/liger_attention.h"
 #include "ops/liger_decode/liger_decode.h"
@@ -75,15 +75,7 @@ class LigerGlaMixer : public Mixer {
 
 std::shared_ptr<const Mixer> make_liger_gla_mixer(const HeadShape& shape,
                                                   const LigerGlaMixerOptions& options) {
-  if (options.window_keys < 1) {
-    fail("liger-gla mixer: expected window_keys ≥ 1, found {}", options.window_keys);
-  }
-  if (!(options.gate_normalizer > 0)) {
-    fail("liger-gla mixer: expected gate_normalizer > 0, found {}", options.gate_normalizer);
-  }
-  if (!(options.mix >= 0 && options.mix <= 1)) {
-    fail("liger-gla mixer: expected mix from 0 to 1, found {}", options.mix);
-  }
+  check_liger_numbers("liger-gla", options.window_keys, options.gate_normalizer, options.mix);
   return std::make_shared<LigerGlaMixer>(shape, options);
 }
 

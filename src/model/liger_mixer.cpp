@@ -91,15 +91,7 @@ class LigerMixer : public Mixer {
 
 void check_options(const HeadShape& shape, const LigerMixerOptions& options) {
   const std::string_view name = liger_variant_name(options.variant);
-  if (options.window_keys < 1) {
-    fail("{} mixer: expected window_keys ≥ 1, found {}", name, options.window_keys);
-  }
-  if (!(options.gate_normalizer > 0)) {
-    fail("{} mixer: expected gate_normalizer > 0, found {}", name, options.gate_normalizer);
-  }
-  if (!(options.mix >= 0 && options.mix <= 1)) {
-    fail("{} mixer: expected mix from 0 to 1, found {}", name, options.mix);
-  }
+  check_liger_numbers(name, options.window_keys, options.gate_normalizer, options.mix);
   if (!(options.lower_bound >= 0 && options.lower_bound < 1)) {
     fail("{} mixer: expected lower_bound at least 0 and below 1, found {}", name,
          options.lower_bound);

@@ -27,6 +27,16 @@ MixerStack tigon_stack(const Model& model, const std::vector<std::string>& overr
   return build_stack(load_plan("tigon", keys), model.config, model.device);
 }
 
+/// Of tigon: as many predictions and the same loss, token by token and in whole rows.
+void check_same_as_whole(const RowSet& rows) {
+  const Model model = random_model(tiny_text_config());
+  const MixerStack stack = tigon_stack(model);
+  const LossResult expected = evaluate_loss(model, stack, rows, 2, true, "whole");
+  const LossResult found = evaluate_decode_loss(model, stack, rows, 2, true, "decoded");
+  CHECK(found.tokens == expected.tokens);
+  CHECK(found.nats_per_token == Approx(expected.nats_per_token).epsilon(kFormsAgree));
+}
+
 }  // namespace
 
 TEST_CASE("In float32 the loss token by token is the loss of whole rows", "[decode_loss]") {
@@ -52,35 +62,13 @@ TEST_CASE("Token by token, segments of different lengths start anew", "[decode_l
   const TemporaryFolder folder;
   const RowSet rows = tiny_rows(
       folder.path(), {.seq_len = 400, .borders = "documents", .order = "file", .max_rows = 3});
-  const Model model = random_model(tiny_text_config());
-  const MixerStack stack = tigon_stack(model);
-  const LossResult expected = evaluate_loss(model, stack, rows, 2, true, "whole");
-  const LossResult found = evaluate_decode_loss(model, stack, rows, 2, true, "decoded");
-  CHECK(found.tokens == expected.tokens);
-  CHECK(found.nats_per_token == Approx(expected.nats_per_token).epsilon(kFormsAgree));
+  check_same_as_whole(rows);
 }
 
 TEST_CASE("Token by token, masked tokens are not counted", "[decode_loss]") {
   const TemporaryFolder folder;
-  write_tiny_tokenizer(folder.path());
-  const auto tokenizer = load_tokenizer(folder.path());
-  std::string lines;
-  for (int i = 0; i < 6; ++i) {
-    const Json record = {{"instruction", tiny_text(10, static_cast<uint64_t>(i))},
-                         {"output", tiny_text(15, static_cast<uint64_t>(100 + i))}};
-    lines += record.dump() + "\n";
-  }
-  const auto file = folder.write("a.jsonl", lines);
-  const RowSet rows(open_token_shard({file}, *tokenizer, folder / "cache", 1,
-                                     {.format = "alpaca", .mask_prompt = true}),
-                    {.seq_len = 200, .borders = "documents", .order = "file"},
-                    tokenizer->bos_id().value(), kTinyVocabulary);
-  const Model model = random_model(tiny_text_config());
-  const MixerStack stack = tigon_stack(model);
-  const LossResult expected = evaluate_loss(model, stack, rows, 2, true, "whole");
-  const LossResult found = evaluate_decode_loss(model, stack, rows, 2, true, "decoded");
-  CHECK(found.tokens == expected.tokens);
-  CHECK(found.nats_per_token == Approx(expected.nats_per_token).epsilon(kFormsAgree));
+  const RowSet rows = masked_tiny_rows(folder.path(), 6);
+  check_same_as_whole(rows);
 }
 
 TEST_CASE("A rounded state shows in the loss token by token alone", "[decode_loss]") {

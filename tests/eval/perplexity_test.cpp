@@ -87,19 +87,7 @@ TEST_CASE("evaluate_loss resets at document borders and counts no prediction acr
 
 TEST_CASE("evaluate_loss counts only what a masked row counts") {
   const TemporaryFolder folder;
-  write_tiny_tokenizer(folder.path());
-  const auto tokenizer = load_tokenizer(folder.path());
-  std::string lines;
-  for (int i = 0; i < 12; ++i) {
-    const Json record = {{"instruction", tiny_text(10, static_cast<uint64_t>(i))},
-                         {"output", tiny_text(15, static_cast<uint64_t>(100 + i))}};
-    lines += record.dump() + "\n";
-  }
-  const auto file = folder.write("a.jsonl", lines);
-  const RowSet rows(open_token_shard({file}, *tokenizer, folder / "cache", 1,
-                                     {.format = "alpaca", .mask_prompt = true}),
-                    {.seq_len = 200, .borders = "documents", .order = "file"},
-                    tokenizer->bos_id().value(), kTinyVocabulary);
+  const RowSet rows = masked_tiny_rows(folder.path(), 12);
   const Model model = random_model(tiny_text_config());
   const MixerStack stack = make_teacher_stack(model.config);
   const at::NoGradGuard no_grad;

@@ -48,4 +48,22 @@ inline RowSet tiny_rows(const std::filesystem::path& folder, const RowOptions& o
                 tokenizer->bos_id().value(), kTinyVocabulary);
 }
 
+/// Rows of 200 tokens of instructions and answers, of which only the answers are counted; their
+/// files are kept in `folder`.
+inline RowSet masked_tiny_rows(const std::filesystem::path& folder, int num_records) {
+  write_tiny_tokenizer(folder);
+  std::string lines;
+  for (int i = 0; i < num_records; ++i) {
+    const Json record = {{"instruction", tiny_text(10, static_cast<uint64_t>(i))},
+                         {"output", tiny_text(15, static_cast<uint64_t>(100 + i))}};
+    lines += record.dump() + "\n";
+  }
+  write_file_atomically(folder / "records.jsonl", lines);
+  const auto tokenizer = load_tokenizer(folder);
+  return RowSet(open_token_shard({folder / "records.jsonl"}, *tokenizer, folder / "cache", 1,
+                                 {.format = "alpaca", .mask_prompt = true}),
+                {.seq_len = 200, .borders = "documents", .order = "file"},
+                tokenizer->bos_id().value(), kTinyVocabulary);
+}
+
 }  // namespace tigon::testing

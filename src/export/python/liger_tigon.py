@@ -23,17 +23,24 @@ from .window_tigon import WindowMixer
 FASTEST_FADE = 100
 
 
-class LigerMixer(WindowMixer):
+class AveragedMixer(WindowMixer):
+    """A window and a recurrence(q, k, v, is_padding, memory), which a subclass has, in float32."""
+
     def __init__(self, config, layer):
         super().__init__(config, layer)
         self.options = config.linearize
-        self.recipe = self.options["recipe"]
 
     def forward(self, x, q, k, v, positions, is_real, rotary, memory):
         near = super().forward(x, q, k, v, positions, is_real, rotary, memory)
         far = self.recurrence(q.float(), k.float(), v.float(), ~is_real[:, None, :, None], memory)
         mix = self.options["mix"]
         return ((1 - mix) * near.float() + mix * far).to(near.dtype)
+
+
+class LigerMixer(AveragedMixer):
+    def __init__(self, config, layer):
+        super().__init__(config, layer)
+        self.recipe = self.options["recipe"]
 
     def recurrence(self, q, k, v, is_padding, memory):
         B, G, _, D = k.shape
@@ -67,7 +74,7 @@ class LigerMixer(WindowMixer):
         return F.logsigmoid(-mean if self.recipe == "liger-mamba2" else mean) / n
 
 
-class LigerAblationMixer(WindowMixer):
+class LigerAblationMixer(AveragedMixer):
     """liger-gla with another gate or other feature maps: S_t = diag(a_t) S_{t-1} + f(k_t)^T v_t, o_t = f(q_t) S_t.
 
     gate_source k, v, q (the mean of a KV head's queries), learned (k w_gate): log a = logsigmoid(source) / n; none: a = 1.
@@ -76,19 +83,12 @@ class LigerAblationMixer(WindowMixer):
 
     def __init__(self, config, layer):
         super().__init__(config, layer)
-        self.options = config.linearize
         H, G, D = config.num_attention_heads, config.num_key_value_heads, config.head_dim
         if self.options["gate_source"] == "learned":
             self.w_gate = nn.Parameter(torch.eye(D).repeat(G, 1, 1))
         if self.options["feature_map"] == "hedgehog":
             self.w_q = nn.Parameter(torch.eye(D).repeat(H, 1, 1))
             self.w_k = nn.Parameter(torch.eye(D).repeat(G, 1, 1))
-
-    def forward(self, x, q, k, v, positions, is_real, rotary, memory):
-        near = super().forward(x, q, k, v, positions, is_real, rotary, memory)
-        far = self.recurrence(q.float(), k.float(), v.float(), ~is_real[:, None, :, None], memory)
-        mix = self.options["mix"]
-        return ((1 - mix) * near.float() + mix * far).to(near.dtype)
 
     def recurrence(self, q, k, v, is_padding, memory):
         B, G, _, D = k.shape
