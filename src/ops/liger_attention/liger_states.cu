@@ -7,8 +7,8 @@
 //           float32
 // Grid      additions: (C, Hkv) blocks of 256; scans: one warp for each row of each segment's state
 // Tiles     a chunk at a time; a warp owns 16 channels of the state by half of its columns
-// Memory    per chunk and KV head 6·D² bytes forward: D = 64, 16 K tokens: 50 MB of 167 MB in all
-// Saves     nothing: the backward pass makes the states again
+// Memory    per chunk and KV head 6·D² bytes: D = 64, 16 K tokens: 50 MB
+// Saves     nothing
 // Order     tokens, then heads, then chunks, each in order; deterministic
 #include <type_traits>
 
