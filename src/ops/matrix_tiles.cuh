@@ -179,8 +179,7 @@ __device__ inline float reciprocal(float x) {
 }
 
 /// 16 bytes from device to shared memory without waiting, or 16 zero bytes.
-__device__ inline void copy_16_bytes(__nv_bfloat16* shared, const __nv_bfloat16* global,
-                                     bool is_there) {
+__device__ inline void copy_16_bytes(void* shared, const void* global, bool is_there) {
   const int bytes = is_there ? 16 : 0;
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)),
                "l"(global), "r"(bytes)
@@ -204,6 +203,17 @@ __device__ inline void prefetch_line(const void* global) {
 /// Waits for this thread's copies.
 __device__ inline void wait_for_copies() {
   asm volatile("cp.async.wait_all;" ::: "memory");
+}
+
+/// Closes a group of this thread's copies, which may be empty.
+__device__ inline void end_copy_group() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
+
+/// Waits for all groups but the latest `kLeft`.
+template <int kLeft>
+__device__ void wait_for_copy_groups() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kLeft) : "memory");
 }
 
 }  // namespace tigon::cuda

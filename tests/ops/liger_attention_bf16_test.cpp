@@ -87,6 +87,7 @@ TEST_CASE("liger_attention in bf16, heads of 64, 96 and 128, odd lengths", "[lig
   check_bf16({{130, 3}, 3, 3, 96});
   check_bf16({{65, 1, 127}, 6, 2, 128});
   check_bf16({{200}, 7, 1, 64});
+  check_bf16({{130, 1, 40}, 8, 2, 64});  // tiles of a short chunk, over several heads of a group
 }
 
 TEST_CASE("liger_attention in bf16 with other windows, mixes and gates", "[liger_attention]") {

@@ -178,7 +178,6 @@ std::pair<Forward, at::Tensor> joint_attention_fwd(const JointAttentionCall& cal
   launch.use(forward);
   launch.params.final_state = state.data_ptr<float>();
   C10_CUDA_CHECK(cuda::launch_joint_states(launch.params, launch.stream));
-  C10_CUDA_CHECK(cuda::launch_joint_final_state(launch.params, launch.stream));
   C10_CUDA_CHECK(cuda::launch_joint_fwd(launch.params, launch.stream));
   return {forward, state};
 }

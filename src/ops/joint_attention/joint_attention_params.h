@@ -94,10 +94,8 @@ int joint_shared_memory(int head_dim);
 cudaError_t launch_joint_prepare(const JointParams& params, cudaStream_t stream);
 /// k → mapped_keys, rotated_keys.
 cudaError_t launch_joint_keys(const JointParams& params, cudaStream_t stream);
-/// mapped_keys → states, masses.
+/// mapped_keys → states, masses, final_state.
 cudaError_t launch_joint_states(const JointParams& params, cudaStream_t stream);
-/// states, masses → final_state.
-cudaError_t launch_joint_final_state(const JointParams& params, cudaStream_t stream);
 /// states, masses → out, log2_sum_exp, far_weights.
 cudaError_t launch_joint_fwd(const JointParams& params, cudaStream_t stream);
 

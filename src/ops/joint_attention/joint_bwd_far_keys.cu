@@ -339,7 +339,7 @@ int joint_shared_memory(int head_dim) {
   int bytes = -1;
   with_head_dim(head_dim, [&](auto size) {
     constexpr int D = decltype(size)::value;
-    bytes = static_cast<int>(std::max(sizeof(FarKeyShared<D>), sizeof(BwdQueryShared<D>)));
+    bytes = static_cast<int>(std::max(sizeof(FarKeyShared<D>), sizeof(FwdQueryShared<D>)));
     return cudaSuccess;
   });
   return bytes;

@@ -2,10 +2,10 @@
 //           head with all query heads of its group. The far part comes first, as one key of score
 //           log_mix + log Z and value N/Z; the window's chunks follow as in any online softmax
 // Shapes    q [N, H, D], k and v [N, Hkv, D], K' [N, Hkv, 2D], out [N, H, D], bf16
-// Grid      (C, Hkv) blocks of 128 threads for each query head at work at once (one or two)
+// Grid      (C, Hkv) blocks of 128 threads for each of two query heads at work at once
 // Tiles     chunks of 64 keys; a warp owns 16 query rows of a head: its scores and its output stay
 //           in registers
-// Memory    D = 64: 74 KB shared, two blocks a multiprocessor; D = 128: 175 KB, one. Reads q once,
+// Memory    D = 64: 99 KB shared, two blocks a multiprocessor; D = 128: 223 KB, one. Reads q once,
 //           k and v 1 + W times (from L2), writes out and two numbers a row
 // Saves     log2 of the denominator, and the far part's weight in it
 // Order     fixed; deterministic
@@ -166,22 +166,26 @@ __device__ void add_window(OnlineSoftmax<D>& softmax, const JointQueryShared<D>&
 }
 
 template <int D>
-__global__ void __launch_bounds__(256, D == 64 ? 2 : 1) fwd_kernel(const JointParams p) {
+__global__ void __launch_bounds__(kQueryThreads, D == 64 ? 2 : 1) fwd_kernel(const JointParams p) {
   extern __shared__ __align__(16) char memory[];
-  auto& shared = *reinterpret_cast<JointQueryShared<D>*>(memory);
+  auto& shared = *reinterpret_cast<FwdQueryShared<D>*>(memory);
   const QueryBlock block(p);
   const int lane = block.lane;
   OnlineSoftmax<D> softmax;
   FragmentA queries[D / 16];
   float log2_mix[2];
+  // The next head's queries are on their way while this one's are worked on.
+  bf16* rows = shared.warp_rows[threadIdx.x / 32];
+  const auto start_queries = [&](int head) {
+    start_warp_rows<D>(rows, head_of(p.q, block.token, head, D), p.q.token_stride, block.valid,
+                       lane);
+  };
+  if (block.first_head() >= 0) start_queries(block.first_head());
+  load_rotations<D>(shared, block, p);
 
   const auto begin = [&](int head) {
     if (head < 0) return;
     softmax.clear();
-    const auto load = [&] {
-      load_query_rows<D>(queries, head_of(p.q, block.token, head, D), p.q.token_stride, block.valid,
-                         lane);
-    };
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int row = min(fragment_row(half, lane), block.valid - 1);
@@ -189,14 +193,17 @@ __global__ void __launch_bounds__(256, D == 64 ? 2 : 1) fwd_kernel(const JointPa
       log2_mix[half] = block.has_far ? kLog2E * mix : -INFINITY;
     }
     if (block.has_far) {
-      load();
+      finish_warp_rows<D>(queries, rows, lane);
       Logits<D> logits;
       logits.make(queries, packed_head<D>(p.packed_w_q, head), p.b_q + head * D, lane);
       const float2 mass = far_sums<D>(softmax.out, shared, block, logits);
       begin_with_far<D>(softmax, mass, log2_mix, lane);
     }
-    load();  // again, rather than kept all the while
-    rotate<D>(queries, p.rotations + block.token * D, block.valid, lane);
+    finish_warp_rows<D>(queries, rows, lane);  // again, rather than kept all the while
+    __syncwarp();
+    if (block.next_head(head) >= 0) start_queries(block.next_head(head));
+    rotate<D>(queries,
+              [&](int group, int i) { return rotation_of_query<D>(shared, block, group, i); });
   };
   const auto visit = [&](int head, int index) {
     if (head < 0) return;
@@ -218,13 +225,17 @@ __global__ void __launch_bounds__(256, D == 64 ? 2 : 1) fwd_kernel(const JointPa
     }
     bf16* target = head_of(p.out, block.token, head, D);
 #pragma unroll
-    for (int n = 0; n < D / 16; ++n) {
+    for (FragmentC& c : softmax.out) {
 #pragma unroll
-      for (int i = 0; i < 8; ++i) softmax.out[n].x[i] *= scales[i / 2 % 2];
-      store_rows(target + 16 * n, p.out.token_stride, to_a(softmax.out[n]), block.valid, lane);
+      for (int i = 0; i < 8; ++i) c.x[i] *= scales[i / 2 % 2];
+    }
+#pragma unroll
+    for (int n = 0; n < D / 16; n += 2) {
+      store_rows(target + 16 * n, p.out.token_stride, to_a(softmax.out[n]),
+                 to_a(softmax.out[n + 1]), block.valid, lane);
     }
   };
-  for_each_head<D>(shared, block, p, begin, visit, end);
+  for_each_head<D>(static_cast<JointQueryShared<D>&>(shared), block, p, begin, visit, end);
 }
 
 }  // namespace
@@ -233,8 +244,7 @@ cudaError_t launch_joint_fwd(const JointParams& params, cudaStream_t stream) {
   return with_head_dim(params.head_dim, [&](auto head_dim) {
     constexpr int D = decltype(head_dim)::value;
     const dim3 grid(params.chunk_count, params.kv_heads);
-    const int threads = params.heads == params.kv_heads ? 128 : 256;
-    return launch_with_shared_memory(fwd_kernel<D>, grid, threads, sizeof(JointQueryShared<D>),
+    return launch_with_shared_memory(fwd_kernel<D>, grid, kQueryThreads, sizeof(FwdQueryShared<D>),
                                      params, stream);
   });
 }

@@ -23,17 +23,13 @@ __global__ void __launch_bounds__(kThreads, D == 64 ? 5 : 3) keys_kernel(const J
   const int valid = chunk.length - tile * kTile;
   if (valid <= 0) return;
   const int64_t token = static_cast<int64_t>(chunk.first_token) + tile * kTile;
+  __shared__ alignas(16) bf16 tiles[kChunkTiles][kTile * kRowStride<D>];
   FragmentA keys[D / 16];
-  load_query_rows<D>(keys, head_of(p.k, token, head, D), p.k.token_stride, valid, lane);
-  FragmentA rotated[D / 16];
-  bf16* rotated_rows = head_of(p.rotated_keys, token, head, D);
-#pragma unroll
-  for (int n = 0; n < D / 16; ++n) rotated[n] = keys[n];
-  rotate<D>(rotated, p.rotations + token * D, valid, lane);
-#pragma unroll
-  for (int n = 0; n < D / 16; ++n) {
-    store_rows(rotated_rows + 16 * n, p.rotated_keys.token_stride, rotated[n], valid, lane);
-  }
+  start_warp_rows<D>(tiles[tile], head_of(p.k, token, head, D), p.k.token_stride, valid, lane);
+  finish_warp_rows<D>(keys, tiles[tile], lane);
+  const int rows_there = min(valid, kTile);
+  store_rotated_rows<D>(head_of(p.rotated_keys, token, head, D), p.rotated_keys.token_stride,
+                        tiles[tile], p.rotations + token * D, rows_there, rows_there, lane, 32);
 
   Logits<D> logits;
   logits.make(keys, packed_head<D>(p.packed_w_k, head), p.b_k + head * D, lane);
@@ -51,9 +47,10 @@ __global__ void __launch_bounds__(kThreads, D == 64 ? 5 : 3) keys_kernel(const J
   for (int half = 0; half < 2; ++half) {
     const float* log_decay = p.log_decay + (static_cast<int64_t>(head) * 2 + half) * D;
 #pragma unroll
-    for (int n = 0; n < D / 16; ++n) {
+    for (int n = 0; n < D / 16; n += 2) {
       store_rows(rows + half * D + 16 * n, p.mapped_keys.token_stride,
-                 to_a(logits.mapped(half, n, shift, slope, log_decay, lane)), valid, lane);
+                 to_a(logits.mapped(half, n, shift, slope, log_decay, lane)),
+                 to_a(logits.mapped(half, n + 1, shift, slope, log_decay, lane)), valid, lane);
     }
   }
 }

@@ -5,15 +5,19 @@
 //           direct_c = Σ_i (w Q')_i [do_i; −do_i·o_i]ᵀ over the queries that read S'_c,
 //           V_c = direct_c + dT_c, dT_c = a^64 V_{c+1}, d log a = 64 Σ_c S'_c ⊙ V_c
 // Shapes    states [C, Hkv, 2D, D] in bf16, accumulated in float32; masses [C, Hkv, 2D] float32
-// Grid      sums of chunks: (C, Hkv, 2 halves of the channels) blocks of 256; scans: one warp for
+// Grid      forward: (S, Hkv, 4), a block walks one segment with a quarter of the state; backward:
+// sums
+//           of chunks, (C, Hkv, 2 halves of the channels) blocks of 256, and a scan, one warp for
 //           each row of each segment's state
-// Tiles     a chunk at a time; a warp owns 16 channels of the state by half of its columns
-// Memory    sums and states share one buffer, which the scan overwrites as it goes: 4·D² bytes a
-//           chunk and KV head, written twice and read once
+// Tiles     a chunk at a time; a warp owns 16 channels of the state by some or half of its columns
+// Memory    forward reads K' once and v four times (from L2) and writes 4·D² bytes a chunk and KV
+//           head. Backward sums and gradients share one buffer of that size, which the scan
+//           overwrites as it goes
 // Saves     states and masses for the backward pass
 // Order     tokens, then heads, then chunks, each in order; deterministic
 #include "ops/chunks/chunk_launch.cuh"
 #include "ops/chunks/state_pieces.cuh"
+#include "ops/chunks/state_walk.cuh"
 #include "ops/joint_attention/joint_column_sums.cuh"
 #include "ops/joint_attention/joint_rows.cuh"
 
@@ -29,7 +33,6 @@ struct SumsShared {
   alignas(16) bf16 right[2][kChunkTokens * kRowStride<D>];
   float factors[2][kChunkTokens];
   float column_sums[2 * D];
-  float decays[D];
 };
 
 /// Row `half`·D of the state of one chunk and head: an element's index divided by D.
@@ -38,77 +41,114 @@ __device__ int64_t first_state_row(const JointParams& p, int64_t index, int head
   return ((index * p.kv_heads + head) * 2 + half) * D;
 }
 
-/// Σ_s K'_s [v_s; 1]ᵀ over the first `length` tokens of a chunk, for one half of the
-/// channels; the sums of the last column are returned, in the first D threads.
+/// The rows of a state that a block walks with, and those of its last column, Σ K', which all
+/// columns of `mass` hold alike.
 template <int D>
-__device__ float sum_keys(StatePieces<D>& state, SumsShared<D>& shared, const JointParams& p,
-                          int64_t first_token, int length, int head, int half) {
-  load_rows<D>(shared.left[0], head_of(p.mapped_keys, first_token, head, 2 * D) + half * D,
-               p.mapped_keys.token_stride, kChunkTokens, 0, length);
-  load_rows<D>(shared.right[0], head_of(p.v, first_token, head, D), p.v.token_stride, kChunkTokens,
-               0, length);
-  wait_for_copies();
-  __syncthreads();
+struct JointWalk : StateWalk<D> {
+  FragmentC mass;
+
+  __device__ JointWalk() { mass.clear(); }
+
+  /// Adds keys · [values; 1] over sub-chunk j.
+  __device__ void add_all(const FragmentA& keys, const typename StateWalk<D>::Stage& stage, int j) {
+    const uint32_t one_one = pack(1.0f, 1.0f);
+    this->add(keys, stage, j);
+    multiply_add(mass, keys, FragmentB{{one_one, one_one, one_one, one_one}});
+  }
+  __device__ void scale_all(const float (&factor)[2]) {
+    this->scale_rows(factor[0], factor[1]);
 #pragma unroll
-  for (int j = 0; j < kChunkTokens / kTile; ++j) {
-    const int at = j * kTile * kRowStride<D>;
-    state.add(shared.left[0] + at, shared.right[0] + at, threadIdx.x % 32);
+    for (int i = 0; i < 8; ++i) mass.x[i] *= factor[i / 2 % 2];
   }
-  ColumnSums<D> mass;
-  mass.add(shared.left[0], [](int) { return 1.0f; });
-  return mass.total(shared.column_sums);
+};
+
+/// Clears keys of 16 from `valid` on, which may lie outside of 0 … 16.
+__device__ inline void keep_first_keys(FragmentA& keys, int valid, int lane) {
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const int token = lane % 4 * 2 + i / 2 * 8;
+    if (token >= valid) keys.x[i] = 0;
+    if (token + 1 >= valid) keys.x[i] &= 0x0000ffffu;
+  }
 }
 
+/// The state before every chunk, and the one that each segment's last query sees:
+/// a^(L − 33) (S'_m + Σ_{s < L} K'_s [v_s; 1]ᵀ) with L the length of the last chunk and m the chunk
+/// that is leaving its window.
 template <int D>
-__global__ void __launch_bounds__(kThreads) sums_kernel(const JointParams p) {
+__global__ void __launch_bounds__(StateWalk<D>::kThreads) states_kernel(const JointParams p) {
+  using Walk = StateWalk<D>;
   extern __shared__ __align__(16) char memory[];
-  auto& shared = *reinterpret_cast<SumsShared<D>*>(memory);
-  const Chunk chunk = p.chunks[blockIdx.x];
-  StatePieces<D> state;
-  const float mass =
-      sum_keys<D>(state, shared, p, chunk.first_token, chunk.length, blockIdx.y, blockIdx.z);
-  const int64_t row = first_state_row<D>(p, blockIdx.x, blockIdx.y, blockIdx.z);
-  state.store(static_cast<bf16*>(p.states) + row * D, threadIdx.x % 32);
-  if (threadIdx.x < D) p.masses[row + threadIdx.x] = mass;
-}
-
-/// The state that each segment's last query sees: a^(L − 33) (S'_m + Σ_{s < L} K'_s [v_s; 1]ᵀ) with
-/// L the length of the last chunk and m the chunk that is leaving its window.
-template <int D>
-__global__ void __launch_bounds__(kThreads) final_state_kernel(const JointParams p) {
-  extern __shared__ __align__(16) char memory[];
-  auto& shared = *reinterpret_cast<SumsShared<D>*>(memory);
-  const int segment = blockIdx.x, head = blockIdx.y, half = blockIdx.z, lane = threadIdx.x % 32;
-  const int first = p.chunk_offsets[segment], last = p.chunk_offsets[segment + 1] - 1;
-  const int64_t leaving = static_cast<int64_t>(last) - p.window_chunks;
-  const int64_t target_row = first_state_row<D>(p, segment, head, half);
-  float* target = p.final_state + target_row * (D + 1);
-  if (leaving < first) {
-    for (int i = threadIdx.x; i < D * (D + 1); i += kThreads) target[i] = 0;
-    return;
-  }
-  const int length = p.chunks[last].length;
-  StatePieces<D> state;
-  const float mass =
-      sum_keys<D>(state, shared, p, p.chunks[leaving].first_token, length, head, half);
-  const int64_t row = first_state_row<D>(p, leaving, head, half);
-  const bf16* before = static_cast<const bf16*>(p.states) + row * D;
-  for (int channel = threadIdx.x; channel < D; channel += kThreads) {
-    const float log_decay = p.log_decay[(static_cast<int64_t>(head) * 2 + half) * D + channel];
-    shared.decays[channel] =
-        exp2_fast(kLog2E * log_decay * static_cast<float>(length - kMiddlePlace - 1));
-  }
-  __syncthreads();
-  state.for_each_pair(lane, [&](int channel, int column, float2 sum) {
-    const float2 old = unpack(load_pair(before + channel * D + column));
-    float* pair = target + channel * (D + 1) + column;
-    pair[0] = shared.decays[channel] * (old.x + sum.x);
-    pair[1] = shared.decays[channel] * (old.y + sum.y);
-  });
-  const int channel = threadIdx.x;
-  if (channel < D) {
-    target[channel * (D + 1) + D] = shared.decays[channel] * (p.masses[row + channel] + mass);
-  }
+  const int segment = blockIdx.x, head = blockIdx.y;
+  const int first_row = blockIdx.z * Walk::kRows;
+  const int begin = p.chunk_offsets[segment], count = p.chunk_offsets[segment + 1] - begin;
+  const int64_t first_token = count > 0 ? p.chunks[begin].first_token : 0;
+  const int last_length = count > 0 ? p.chunks[begin + count - 1].length : 0;
+  const int leaving = count - 1 - p.window_chunks;
+  JointWalk<D> state;
+  const bool has_masses = state.column == 0 && state.lane % 4 == 0;
+  // Of the thread's two rows, over `tokens` tokens.
+  const auto make_decays = [&](float(&decays)[2], int tokens) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const int channel = first_row + state.row + fragment_row(i, state.lane);
+      const float log_decay = p.log_decay[static_cast<int64_t>(head) * 2 * D + channel];
+      decays[i] = exp2_fast(kLog2E * log_decay * static_cast<float>(tokens));
+    }
+  };
+  const auto store_final = [&](JointWalk<D>& final_state) {
+    float* target = p.final_state + (first_state_row<D>(p, segment, head, 0) + first_row) * (D + 1);
+    final_state.for_each_pair([&](int row, int column, const float* pair) {
+      float* at = target + row * (D + 1) + column;
+      at[0] = pair[0];
+      at[1] = pair[1];
+    });
+    if (!has_masses) return;
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const int row = state.row + fragment_row(i, state.lane);
+      target[row * (D + 1) + D] = final_state.mass.x[2 * i];
+    }
+  };
+  if (leaving < 0) store_final(state);  // zeros
+  float decays[2];
+  make_decays(decays, kChunkTokens);
+  Walk::walk(
+      memory, count,
+      [&](int n, typename Walk::Stage& stage) {
+        const int64_t token = first_token + n * kChunkTokens;
+        const int length = n + 1 < count ? kChunkTokens : last_length;
+        Walk::load_keys(stage, head_of(p.mapped_keys, token, head, 2 * D) + first_row,
+                        p.mapped_keys.token_stride, length);
+        Walk::load_values(stage, head_of(p.v, token, head, D), p.v.token_stride, length);
+      },
+      [&](int n, const typename Walk::Stage& stage) {
+        const int64_t row = first_state_row<D>(p, begin + n, head, 0) + first_row;
+        state.store(static_cast<bf16*>(p.states) + row * D);
+        if (has_masses) {
+#pragma unroll
+          for (int i = 0; i < 2; ++i) {
+            p.masses[row + state.row + fragment_row(i, state.lane)] = state.mass.x[2 * i];
+          }
+        }
+        if (n == leaving) {
+          JointWalk<D> final_state = state;
+          for (int j = 0; j < kChunkTokens / kTile; ++j) {
+            FragmentA keys = state.keys(stage, j);
+            keep_first_keys(keys, last_length - j * kTile, state.lane);
+            final_state.add_all(keys, stage, j);
+          }
+          float final_decays[2];
+          make_decays(final_decays, last_length - kMiddlePlace - 1);
+          final_state.scale_all(final_decays);
+          store_final(final_state);
+        }
+#pragma unroll
+        for (int j = 0; j < kChunkTokens / kTile; ++j) {
+          state.add_all(state.keys(stage, j), stage, j);
+        }
+        state.scale_all(decays);
+      });
 }
 
 /// Where the warp of a scan works: a row of one segment's state.
@@ -141,44 +181,6 @@ struct StateRow {
 
 constexpr int kAhead = 8;  // chunks whose loads are in flight: the scan waits for memory, not sums
 
-template <int D>
-__global__ void __launch_bounds__(kThreads) scan_kernel(const JointParams p) {
-  constexpr int kPairs = StateRow<D>::kPairs;
-  const StateRow<D> row(p);
-  if (!row.exists) return;
-  const int begin = p.chunk_offsets[row.segment], end = p.chunk_offsets[row.segment + 1];
-  const float decay = row.chunk_decay(p);
-  float2 state[kPairs] = {};
-  float mass = 0;
-  for (int first = begin; first < end; first += kAhead) {
-    uint32_t added[kAhead][kPairs];
-    float added_mass[kAhead];
-#pragma unroll
-    for (int a = 0; a < kAhead; ++a) {
-      const int chunk = min(first + a, end - 1);
-      added_mass[a] = p.masses[row.index(p, chunk)];
-#pragma unroll
-      for (int i = 0; i < kPairs; ++i) {
-        added[a][i] = row.has(i) ? load_pair(row.at(p.states, p, chunk, i)) : 0;
-      }
-    }
-    __syncwarp();  // every lane has read the masses that the first one overwrites
-#pragma unroll
-    for (int a = 0; a < kAhead; ++a) {
-      if (first + a >= end) break;
-      if (row.lane == 0) p.masses[row.index(p, first + a)] = mass;
-      mass = decay * (mass + added_mass[a]);
-#pragma unroll
-      for (int i = 0; i < kPairs; ++i) {
-        if (row.has(i)) store_pair(row.at(p.states, p, first + a, i), state[i].x, state[i].y);
-        const float2 sum = unpack(added[a][i]);
-        state[i].x = decay * (state[i].x + sum.x);
-        state[i].y = decay * (state[i].y + sum.y);
-      }
-    }
-  }
-}
-
 /// What the queries of chunk blockIdx.x add to the gradient of the state they read.
 template <int D>
 __global__ void __launch_bounds__(kThreads) gradient_sums_kernel(const JointParams p) {
@@ -192,10 +194,12 @@ __global__ void __launch_bounds__(kThreads) gradient_sums_kernel(const JointPara
 
   const auto load = [&](int head, int slot) {
     const int64_t first = chunk.first_token;
-    load_rows<D>(shared.right[slot], head_of(p.out_gradient, first, head, D),
-                 p.out_gradient.token_stride, kChunkTokens, 0, chunk.length);
-    load_rows<D>(shared.left[slot], head_of(p.weighted_queries, first, head, 2 * D) + half * D,
-                 p.weighted_queries.token_stride, kChunkTokens, 0, chunk.length);
+    load_rows<D, kChunkTokens, kThreads>(shared.right[slot],
+                                         head_of(p.out_gradient, first, head, D),
+                                         p.out_gradient.token_stride, 0, chunk.length);
+    load_rows<D, kChunkTokens, kThreads>(shared.left[slot],
+                                         head_of(p.weighted_queries, first, head, 2 * D) + half * D,
+                                         p.weighted_queries.token_stride, 0, chunk.length);
     for (int row = threadIdx.x; row < kChunkTokens; row += kThreads) {
       shared.factors[slot][row] =
           row < chunk.length ? -p.row_dots[(first + row) * p.heads + head] : 0.0f;
@@ -287,21 +291,10 @@ int scan_blocks(const JointParams& p) {
 cudaError_t launch_joint_states(const JointParams& params, cudaStream_t stream) {
   return with_head_dim(params.head_dim, [&](auto head_dim) {
     constexpr int D = decltype(head_dim)::value;
-    const dim3 grid(params.chunk_count, params.kv_heads, 2);
-    const cudaError_t error = launch_with_shared_memory(sums_kernel<D>, grid, kThreads,
-                                                        sizeof(SumsShared<D>), params, stream);
-    if (error != cudaSuccess) return error;
-    scan_kernel<D><<<scan_blocks(params), kThreads, 0, stream>>>(params);
-    return cudaGetLastError();
-  });
-}
-
-cudaError_t launch_joint_final_state(const JointParams& params, cudaStream_t stream) {
-  return with_head_dim(params.head_dim, [&](auto head_dim) {
-    constexpr int D = decltype(head_dim)::value;
-    const dim3 grid(params.segments, params.kv_heads, 2);
-    return launch_with_shared_memory(final_state_kernel<D>, grid, kThreads, sizeof(SumsShared<D>),
-                                     params, stream);
+    using Walk = StateWalk<D>;
+    const dim3 grid(params.segments, params.kv_heads, 4);  // quarters of the state's rows
+    return launch_with_shared_memory(states_kernel<D>, grid, Walk::kThreads,
+                                     sizeof(typename Walk::Stage) * Walk::kStages, params, stream);
   });
 }
 

@@ -66,11 +66,27 @@ void check_for_kernels(const LigerAttentionCall& call) {
   check_device(kOp, "initial_state", *call.initial_state, call.q);
 }
 
-/// The recurrence between chunks; the backward pass reads it again.
+/// What is made of the keys, and the recurrence between chunks (LigerParams says which shapes); the
+/// backward pass reads all of it again.
 struct ChunkStates {
+  at::Tensor rotated_keys, keys_to_middle, from_middle;
+  at::Tensor links, decays;
   at::Tensor before;  // [C, Hkv, D, D] bf16
-  at::Tensor decays;  // [C, Hkv, D] float32
   at::Tensor final;   // [S, Hkv, D, D] float32
+
+  variable_list tensors() const {
+    return {rotated_keys, keys_to_middle, from_middle, links, decays, before, final};
+  }
+  /// The way back; `tensors` are the first.
+  static ChunkStates from(const at::Tensor* tensors) {
+    return {.rotated_keys = tensors[0],
+            .keys_to_middle = tensors[1],
+            .from_middle = tensors[2],
+            .links = tensors[3],
+            .decays = tensors[4],
+            .before = tensors[5],
+            .final = tensors[6]};
+  }
 };
 
 using Launch = KernelLaunch<cuda::LigerParams>;
@@ -108,22 +124,30 @@ Launch start(const LigerAttentionCall& call) {
 }
 
 void use_states(Launch& launch, const ChunkStates& states) {
-  launch.params.states = states.before.data_ptr();
+  launch.params.rotated_keys = states.rotated_keys.data_ptr();
+  launch.params.keys_to_middle = states.keys_to_middle.data_ptr();
+  launch.params.from_middle = states.from_middle.data_ptr();
+  launch.params.links = states.links.data_ptr<float>();
   launch.params.decays = states.decays.data_ptr<float>();
+  launch.params.states = states.before.data_ptr();
   launch.params.final_state = states.final.data_ptr<float>();
 }
 
 ChunkStates make_states(Launch& launch, const LigerAttentionCall& call) {
   const int64_t S = call.segments.count(), Hkv = call.k.size(1), D = call.q.size(2);
   const int64_t C = launch.params.chunk_count;
-  const auto on_device = at::TensorOptions(call.q.device());
-  const ChunkStates states{.before = at::empty({C, Hkv, D, D}, on_device.dtype(at::kBFloat16)),
-                           .decays = at::empty({C, Hkv, D}, on_device.dtype(at::kFloat)),
-                           .final = at::empty({S, Hkv, D, D}, on_device.dtype(at::kFloat))};
+  const at::TensorOptions numbers = at::TensorOptions(at::kFloat).device(call.q.device());
+  const at::TensorOptions operands = numbers.dtype(at::kBFloat16);
+  const auto make_tile = [&] { return at::empty({C, Hkv, cuda::kChunkTokens, D}, operands); };
+  const ChunkStates states{.rotated_keys = make_tile(),
+                           .keys_to_middle = make_tile(),
+                           .from_middle = make_tile(),
+                           .links = at::empty({C, Hkv, cuda::kLinks, D}, numbers),
+                           .decays = at::empty({C, Hkv, D}, numbers),
+                           .before = at::empty({C, Hkv, D, D}, operands),
+                           .final = at::empty({S, Hkv, D, D}, numbers)};
   use_states(launch, states);
-  // The kernels that follow on the stream do not read the additions.
-  const at::Tensor additions = at::empty({C, Hkv, D, D}, on_device.dtype(at::kBFloat16));
-  launch.params.additions = additions.mutable_data_ptr();
+  C10_CUDA_CHECK(cuda::launch_liger_key_tiles(launch.params, launch.stream));
   C10_CUDA_CHECK(cuda::launch_liger_states(launch.params, launch.stream));
   return states;
 }
@@ -201,7 +225,7 @@ struct KeptCall : torch::CustomClassHolder {
 
 class LigerAttention : public torch::autograd::Function<LigerAttention> {
  public:
-  enum Input : size_t { kQ, kK, kV, kInitialState };
+  enum Input : size_t { kQ, kK, kV, kInitialState, kInputs };
 
   static variable_list forward(AutogradContext* ctx, const at::Tensor& q, const at::Tensor& k,
                                const at::Tensor& v, const std::optional<at::Tensor>& initial_state,
@@ -210,8 +234,10 @@ class LigerAttention : public torch::autograd::Function<LigerAttention> {
     ctx->set_materialize_grads(false);
     const auto [out, states] = liger_attention_fwd(call);
     // The chunk states cost less to keep than to make again.
-    ctx->save_for_backward({q, k, v, initial_state.value_or(at::Tensor()), states.before,
-                            states.decays, states.final});
+    variable_list kept = {q, k, v, initial_state.value_or(at::Tensor())};
+    const variable_list made = states.tensors();
+    kept.insert(kept.end(), made.begin(), made.end());
+    ctx->save_for_backward(kept);
     return {out, states.final};
   }
 
@@ -226,7 +252,7 @@ class LigerAttention : public torch::autograd::Function<LigerAttention> {
     if (saved[kInitialState].defined()) call.initial_state = saved[kInitialState];
     const bool wants_initial_state =
         call.initial_state.has_value() && ctx->needs_input_grad(kInitialState);
-    const ChunkStates states{.before = saved[4], .decays = saved[5], .final = saved[6]};
+    const ChunkStates states = ChunkStates::from(&saved[kInputs]);
     Gradients gradients =
         liger_attention_bwd(call, states, upstream[0], upstream[1], wants_initial_state);
     variable_list result(5);  // one for each argument of forward

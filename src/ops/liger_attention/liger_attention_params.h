@@ -14,6 +14,10 @@ namespace tigon::cuda {
 /// of 16.
 inline constexpr int kMaxWindowKeys = 65;
 
+/// Decays that lead a state through a chunk: from its start to the middle of the first sub-chunk of
+/// 16 tokens, from middle to middle, and from the last middle to its end.
+inline constexpr int kLinks = 5;
+
 /// Everything that the kernels of one call read or write; the first group is always there.
 struct LigerParams {
   HeadRows q, k, v;
@@ -27,10 +31,14 @@ struct LigerParams {
   float mix;                   // the recurrence's share
   const float* initial_state;  // [S, Hkv, D, D] or null (zeros)
 
-  // Chunk states: what a chunk adds, its decay, and the state before it.
-  void* additions;     // [C, Hkv, D, D] bf16
-  float* decays;       // [C, Hkv, D]
-  void* states;        // [C, Hkv, D, D] bf16
+  // Made of the keys, chunk by chunk; of tokens behind a chunk's end φ(k) and RoPE(k) are 0.
+  void* rotated_keys;    // [C, Hkv, 64, D] bf16: RoPE(k)
+  void* keys_to_middle;  // [C, Hkv, 64, D] bf16: φ(k) times its decay to the sub-chunk's middle
+  void* from_middle;     // [C, Hkv, 64, D] bf16: decay from the sub-chunk's middle
+  float* links;          // [C, Hkv, 5, D]
+  float* decays;         // [C, Hkv, D]: of the whole chunk
+
+  void* states;        // [C, Hkv, D, D] bf16, before each chunk
   float* final_state;  // [S, Hkv, D, D]
 
   HeadRows out;  // forward
@@ -53,11 +61,13 @@ struct LigerParams {
 /// size without kernels.
 int liger_shared_memory(int head_dim);
 
-/// additions, decays → states, final_state.
+/// k → rotated_keys, keys_to_middle, from_middle, links, decays.
+cudaError_t launch_liger_key_tiles(const LigerParams& params, cudaStream_t stream);
+/// keys_to_middle, links → states, final_state.
 cudaError_t launch_liger_states(const LigerParams& params, cudaStream_t stream);
-/// states → out.
+/// Key tiles, states → out.
 cudaError_t launch_liger_fwd(const LigerParams& params, cudaStream_t stream);
-/// states → q_gradient, query_gate_gradients, log2_sum_exp, row_dots.
+/// Key tiles, states → q_gradient, query_gate_gradients, log2_sum_exp, row_dots.
 cudaError_t launch_liger_bwd_queries(const LigerParams& params, cudaStream_t stream);
 /// states → state_gradients, decay_gradients, initial_state_gradient.
 cudaError_t launch_liger_bwd_states(const LigerParams& params, cudaStream_t stream);

@@ -1,15 +1,14 @@
-// The recurrent state before every chunk, forward and its gradient backward.
+// The gradient of the recurrent state after every chunk.
 //
-// Computes  additions_c = Σ_j φ(k_j) exp(b_end − b_j) v_jᵀ over a chunk's tokens, then along each
-//           segment S_{c+1} = diag(exp b_end) S_c + additions_c; backward the same from the end:
-//           dadditions_c = Σ_i φ(q_i) exp(b_i) (mix·do_i)ᵀ over the queries of the group,
+// Computes  along each segment from its end: dadditions_c = Σ_i φ(q_i) exp(b_i) (mix·do_i)ᵀ over
+//           the queries of the group,
 //           dS_c = diag(exp b_end) dS_{c+1} + dadditions_c, d log decay_c = Σ_v S_{c+1} ⊙ dS_{c+1}
-// Shapes    states [C, Hkv, D, D] and additions in bf16 (operands of the products), accumulated in
+// Shapes    state gradients [C, Hkv, D, D] in bf16 (operands of the products), accumulated in
 //           float32
 // Grid      additions: (C, Hkv) blocks of 256; scans: one warp for each row of each segment's state
 // Tiles     a chunk at a time; a warp owns 16 channels of the state by half of its columns
-// Memory    per chunk and KV head 4·D² bytes forward: D = 64, 16 K tokens: 34 MB of 151 MB in all
-// Saves     nothing: the backward pass makes the states again
+// Memory    per chunk and KV head 4·D² bytes: D = 64, 16 K tokens: 34 MB
+// Saves     nothing
 // Order     tokens, then heads, then chunks, each in order; deterministic
 #include <type_traits>
 
@@ -35,66 +34,6 @@ __device__ void load_gates(float2 (&gates)[kTile], const bf16* keys, int sub_chu
     const float lowest = row < length ? 0.0f : 1.0f;
     gates[i] = {fmaxf(exp2_fast(log2_gate(k.x, inverse_normalizer)), lowest),
                 fmaxf(exp2_fast(log2_gate(k.y, inverse_normalizer)), lowest)};
-  }
-}
-
-template <int D>
-struct AdditionsShared {
-  alignas(16) bf16 keys[kChunkTokens * kRowStride<D>];  // then φ(k) ⊙ exp(T − c)
-  alignas(16) bf16 values[kChunkTokens * kRowStride<D>];
-  alignas(16) float decay[kSubChunks * D];
-  RowSoftmax softmax[kChunkTokens];
-};
-
-template <int D>
-__global__ void __launch_bounds__(kThreads) additions_kernel(const LigerParams p) {
-  extern __shared__ __align__(16) char memory[];
-  auto& shared = *reinterpret_cast<AdditionsShared<D>*>(memory);
-  const Chunk chunk = p.chunks[blockIdx.x];
-  const int head = blockIdx.y, lane = threadIdx.x % 32;
-  load_rows<D>(shared.keys, head_of(p.k, chunk.first_token, head, D), p.k.token_stride,
-               kChunkTokens, 0, chunk.length);
-  load_rows<D>(shared.values, head_of(p.v, chunk.first_token, head, D), p.v.token_stride,
-               kChunkTokens, 0, chunk.length);
-  wait_for_copies();
-  __syncthreads();
-  {
-    const int row = threadIdx.x / 4, quarter = threadIdx.x % 4;
-    const RowQuarter<D> part(shared.keys + row * kRowStride<D>, quarter);
-    const RowSoftmax softmax = part.softmax();
-    if (quarter == 0) shared.softmax[row] = softmax;
-  }
-  __syncthreads();
-  for (int item = threadIdx.x; item < kSubChunks * (D / 2); item += kThreads) {
-    const int j = item / (D / 2), channel = item % (D / 2) * 2;
-    float2 gates[kTile], decay = {1, 1};
-    load_gates<D>(gates, shared.keys, j, channel, chunk.length, p.inverse_normalizer);
-#pragma unroll
-    for (int i = kTile - 1; i >= 0; --i) {
-      const int row = j * kTile + i;
-      bf16* pair = shared.keys + row * kRowStride<D> + channel;
-      const float2 k = unpack(load_pair(pair));
-      const RowSoftmax softmax = shared.softmax[row];
-      // Values of rows that are not there are 0.
-      store_pair(pair, softmax.value(k.x) * decay.x, softmax.value(k.y) * decay.y);
-      decay = {decay.x * gates[i].x, decay.y * gates[i].y};
-    }
-    *reinterpret_cast<float2*>(shared.decay + j * D + channel) = decay;
-  }
-  __syncthreads();
-
-  StatePieces<D> state;
-#pragma unroll
-  for (int j = 0; j < kSubChunks; ++j) {
-    state.scale_rows(shared.decay + j * D, lane);
-    const int at = j * kTile * kRowStride<D>;
-    state.add(shared.keys + at, shared.values + at, lane);
-  }
-  const int64_t index = blockIdx.x * static_cast<int64_t>(p.kv_heads) + head;
-  state.store(static_cast<bf16*>(p.additions) + index * D * D, lane);
-  for (int d = threadIdx.x; d < D; d += kThreads) {
-    p.decays[index * D + d] =
-        shared.decay[d] * shared.decay[D + d] * shared.decay[2 * D + d] * shared.decay[3 * D + d];
   }
 }
 
@@ -149,39 +88,6 @@ __device__ void store_each(bf16* target, const float (&x)[kEach]) {
 }
 
 constexpr int kAhead = 4;  // chunks whose loads are in flight: the scan waits for memory, not sums
-
-template <int D>
-__global__ void __launch_bounds__(kThreads) scan_kernel(const LigerParams p) {
-  constexpr int kEach = D / 32;
-  const StateRow<D> row(p);
-  if (!row.exists) return;
-  const int begin = p.chunk_offsets[row.segment], end = p.chunk_offsets[row.segment + 1];
-  const bf16* additions = static_cast<const bf16*>(p.additions);
-  bf16* states = static_cast<bf16*>(p.states);
-  float state[kEach];
-  for (int i = 0; i < kEach; ++i) {
-    state[i] = p.initial_state ? p.initial_state[row.element(p, row.segment) + i] : 0.0f;
-  }
-  for (int first = begin; first < end; first += kAhead) {
-    float added[kAhead][kEach], decay[kAhead];
-#pragma unroll
-    for (int a = 0; a < kAhead; ++a) {
-      const int chunk = min(first + a, end - 1);
-      decay[a] = p.decays[row.decay(p, chunk)];
-      load_each(added[a], additions + row.element(p, chunk));
-    }
-#pragma unroll
-    for (int a = 0; a < kAhead; ++a) {
-      if (first + a >= end) break;
-      store_each(states + row.element(p, first + a), state);
-#pragma unroll
-      for (int i = 0; i < kEach; ++i) {
-        state[i] = state[i] * decay[a] + added[a][i];
-      }
-    }
-  }
-  for (int i = 0; i < kEach; ++i) p.final_state[row.element(p, row.segment) + i] = state[i];
-}
 
 /// φ(q) ⊙ exp(b) and the upstream gradients of two heads, one worked on and one on its way.
 template <int D>
@@ -352,18 +258,6 @@ int scan_blocks(const LigerParams& p) {
 }
 
 }  // namespace
-
-cudaError_t launch_liger_states(const LigerParams& params, cudaStream_t stream) {
-  return with_head_dim(params.head_dim, [&](auto head_dim) {
-    constexpr int D = decltype(head_dim)::value;
-    const dim3 grid(params.chunk_count, params.kv_heads);
-    const cudaError_t error = launch_with_shared_memory(additions_kernel<D>, grid, kThreads,
-                                                        sizeof(AdditionsShared<D>), params, stream);
-    if (error != cudaSuccess) return error;
-    scan_kernel<D><<<scan_blocks(params), kThreads, 0, stream>>>(params);
-    return cudaGetLastError();
-  });
-}
 
 cudaError_t launch_liger_bwd_states(const LigerParams& params, cudaStream_t stream) {
   return with_head_dim(params.head_dim, [&](auto head_dim) {
