@@ -277,14 +277,19 @@ __device__ inline void store_rows(bf16* target, int64_t stride, const FragmentC&
 /// Of a part of 8 columns each lane of a row holds two, in x[part]; afterwards lane i of the four
 /// holds all columns of part i, in order.
 __device__ inline void exchange_parts(uint32_t (&x)[4], int lane) {
+  // Bytes of the first or of the second of two numbers: choices that no compiler makes a branch of.
+  constexpr uint32_t kFirst = 0x3210, kSecond = 0x7654;
 #pragma unroll
   for (int step = 1; step <= 2; step *= 2) {
     const bool upper = (lane & step) != 0;
+    const uint32_t mine = upper ? kSecond : kFirst, other = upper ? kFirst : kSecond;
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       if ((i & step) != 0) continue;
-      const uint32_t received = __shfl_xor_sync(0xffffffffu, upper ? x[i] : x[i + step], step);
-      (upper ? x[i] : x[i + step]) = received;
+      const uint32_t sent = __byte_perm(x[i], x[i + step], other);
+      const uint32_t received = __shfl_xor_sync(0xffffffffu, sent, step);
+      x[i] = __byte_perm(x[i], received, mine);
+      x[i + step] = __byte_perm(x[i + step], received, other);
     }
   }
 }

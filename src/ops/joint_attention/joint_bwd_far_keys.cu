@@ -66,14 +66,13 @@ struct KeyTile {
 template <int D>
 __device__ void load_keys(FarKeyShared<D>& shared, const KeyTile& block, const JointParams& p) {
   const int64_t first = block.chunk.first_token;
-  load_rows<2 * D, kChunkTokens, kThreads>(shared.mapped_keys,
-                                           head_of(p.mapped_keys, first, block.kv_head, 2 * D),
-                                           p.mapped_keys.token_stride, 0, block.chunk.length);
-  load_rows<D, kChunkTokens, kThreads>(shared.values, head_of(p.v, first, block.kv_head, D),
-                                       p.v.token_stride, 0, block.chunk.length);
+  load_rows<2 * D>(shared.mapped_keys, head_of(p.mapped_keys, first, block.kv_head, 2 * D),
+                   p.mapped_keys.token_stride, kChunkTokens, 0, block.chunk.length);
+  load_rows<D>(shared.values, head_of(p.v, first, block.kv_head, D), p.v.token_stride, kChunkTokens,
+               0, block.chunk.length);
   const int64_t row = (static_cast<int64_t>(blockIdx.x) * p.kv_heads + block.kv_head) * 2 * D;
-  load_rows<D, 2 * D, kThreads>(shared.state_gradient,
-                                static_cast<const bf16*>(p.state_gradients) + row * D, D, 0, 2 * D);
+  load_rows<D>(shared.state_gradient, static_cast<const bf16*>(p.state_gradients) + row * D, D,
+               2 * D, 0, 2 * D);
   wait_for_copies();
   __syncthreads();
 }
@@ -119,12 +118,10 @@ __device__ void load_queries(FarKeyShared<D>& shared, const KeyTile& block, int 
   const int head = block.kv_head * block.group + g, slot = g % 2;
   const int64_t first = p.chunks[block.queries].first_token;
   const int length = p.chunks[block.queries].length;
-  load_rows<D, kChunkTokens, kThreads>(shared.queries[slot].out_gradients,
-                                       head_of(p.out_gradient, first, head, D),
-                                       p.out_gradient.token_stride, 0, length);
-  load_rows<2 * D, kChunkTokens, kThreads>(shared.queries[slot].mapped,
-                                           head_of(p.weighted_queries, first, head, 2 * D),
-                                           p.weighted_queries.token_stride, 0, length);
+  load_rows<D>(shared.queries[slot].out_gradients, head_of(p.out_gradient, first, head, D),
+               p.out_gradient.token_stride, kChunkTokens, 0, length);
+  load_rows<2 * D>(shared.queries[slot].mapped, head_of(p.weighted_queries, first, head, 2 * D),
+                   p.weighted_queries.token_stride, kChunkTokens, 0, length);
   if (threadIdx.x < kChunkTokens) {
     const int row = threadIdx.x;
     shared.dots[slot][row] = row < length ? p.row_dots[(first + row) * p.heads + head] : 0.0f;
@@ -342,7 +339,7 @@ int joint_shared_memory(int head_dim) {
   int bytes = -1;
   with_head_dim(head_dim, [&](auto size) {
     constexpr int D = decltype(size)::value;
-    bytes = static_cast<int>(std::max(sizeof(FarKeyShared<D>), sizeof(JointQueryShared<D>)));
+    bytes = static_cast<int>(std::max(sizeof(FarKeyShared<D>), sizeof(FwdQueryShared<D>)));
     return cudaSuccess;
   });
   return bytes;

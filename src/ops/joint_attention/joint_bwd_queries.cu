@@ -7,7 +7,7 @@
 // Shapes    as forward; query_logit_gradients dz [N, H, D], weighted_queries w Q' [N, H, 2D] bf16
 // Grid      (C, Hkv) blocks of 128 threads for each of two query heads at work at once
 // Tiles     as forward; one warp owns 16 query rows
-// Memory    shared as forward. Reads q, q, do and o once, writes dq, dz, w Q' and
+// Memory    D = 64: 92 KB shared, D = 128: 193 KB. Reads q, do and o once, writes dq, dz, w Q' and
 //           RoPE(q)
 // Saves     δ, dz, w Q' and RoPE(q) for the kernels that follow
 // Order     fixed; deterministic
@@ -67,7 +67,6 @@ __device__ float2 far_gradient(FragmentA (&difference)[D / 16], const JointQuery
   places_from_middle(slope, tile, lane);
   const float places[2] = {slope[0] / kLog2E, slope[1] / kLog2E};
   FragmentC both;
-  FragmentA left[2];  // of w Q', of either half: the columns before, if they are to be stored
 #pragma unroll
   for (int step = 0; step < 2 * D / 16; ++step) {
     const int half = step % 2, n = step / 2, channel = half * D + 16 * n;
@@ -90,11 +89,7 @@ __device__ float2 far_gradient(FragmentA (&difference)[D / 16], const JointQuery
         widened(to_a(logits.mapped(half, n, shift, slope, shared.log_decay + half * D, lane)));
 #pragma unroll
     for (int i = 0; i < 8; ++i) phi.x[i] *= rows.far_weight[i / 2 % 2];
-    if (n % 2 == 0) {
-      left[half] = to_a(phi);
-    } else {
-      store_rows(weighted + channel - 16, stride, left[half], to_a(phi), block.valid, lane);
-    }
+    store_rows(weighted + channel, stride, to_a(phi), block.valid, lane);
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
       const float mass = shared.masses[channel + fragment_column(i / 2, lane) + i % 2];
@@ -131,8 +126,8 @@ __device__ void store_head(const HeadRows& target, const FragmentA (&rows)[D / 1
                            const QueryBlock& block, int head) {
   bf16* first = head_of(target, block.token, head, D);
 #pragma unroll
-  for (int n = 0; n < D / 16; n += 2) {
-    store_rows(first + 16 * n, target.token_stride, rows[n], rows[n + 1], block.valid, block.lane);
+  for (int n = 0; n < D / 16; ++n) {
+    store_rows(first + 16 * n, target.token_stride, rows[n], block.valid, block.lane);
   }
 }
 
@@ -140,31 +135,24 @@ template <int D>
 __global__ void __launch_bounds__(kQueryThreads, D == 64 ? 2 : 1)
     bwd_queries_kernel(const JointParams p) {
   extern __shared__ __align__(16) char memory[];
-  auto& shared = *reinterpret_cast<JointQueryShared<D>*>(memory);
+  auto& shared = *reinterpret_cast<BwdQueryShared<D>*>(memory);
   const QueryBlock block(p);
   const int lane = block.lane, valid = block.valid;
   FragmentC sums[D / 16];  // the gradient of the rotated queries
   FragmentA queries[D / 16], out_gradients[D / 16], logit_gradients[D / 16];
   RowValues rows;
-  // A warp's rows hold a head's queries, then its upstream gradients, then the gradients of its far
-  // scores, then the next head's queries.
-  bf16* warp_rows = shared.warp_rows[threadIdx.x / 32];
-  const auto start_rows = [&](const HeadRows& tokens, int head) {
-    __syncwarp();
-    start_warp_rows<D>(warp_rows, head_of(tokens, block.token, head, D), tokens.token_stride, valid,
-                       lane);
-  };
-  const auto rotation = [&](int group, int i) {
-    return rotation_of_query<D>(shared, block, group, i);
-  };
-  if (block.first_head() >= 0) start_rows(p.q, block.first_head());
 
   const auto begin = [&](int head) {
     if (head < 0) return;
-    finish_warp_rows<D>(queries, warp_rows, lane);
-    start_rows(p.out_gradient, head);
-    // All that the head reads is asked for before any of it is waited for.
+    const auto load = [&] {
+      load_query_rows<D>(queries, head_of(p.q, block.token, head, D), p.q.token_stride, valid,
+                         lane);
+    };
+    // All rows are asked for before any is waited for.
     FragmentA outs[D / 16];
+    load();
+    load_query_rows<D>(out_gradients, head_of(p.out_gradient, block.token, head, D),
+                       p.out_gradient.token_stride, valid, lane);
     load_query_rows<D>(outs, head_of(p.out, block.token, head, D), p.out.token_stride, valid, lane);
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
@@ -174,13 +162,6 @@ __global__ void __launch_bounds__(kQueryThreads, D == 64 ? 2 : 1)
       rows.log2_sum_exp[half] = p.log2_sum_exp[at];
       rows.window_mass[half] = rows.window_sum[half] = 0;
     }
-    Logits<D> logits;
-    if (block.has_far) {
-      logits.make(queries, packed_head<D>(p.packed_w_q, head), p.b_q + head * D, lane);
-    }
-    rotate<D>(queries, rotation);
-    store_head<D>(p.rotated_queries, queries, block, head);
-    finish_warp_rows<D>(out_gradients, warp_rows, lane);
     float dot[2] = {0, 0};
 #pragma unroll
     for (int g = 0; g < D / 16; ++g) {
@@ -200,17 +181,21 @@ __global__ void __launch_bounds__(kQueryThreads, D == 64 ? 2 : 1)
     rows.far_sum = {0, 0};
     for (FragmentA& a : logit_gradients) a = {};
     if (block.has_far) {
-      __syncwarp();  // the far scores take the place of the upstream gradients
+      Logits<D> logits;
+      logits.make(queries, packed_head<D>(p.packed_w_q, head), p.b_q + head * D, lane);
       const int64_t tile = static_cast<int64_t>(blockIdx.x) * kChunkTiles + block.tile;
-      rows.far_sum = far_gradient<D>(
-          logit_gradients, shared, block, logits, out_gradients, rows, warp_rows,
-          head_of(p.weighted_queries, block.token, head, 2 * D), p.weighted_queries.token_stride,
-          p.query_decay_gradients + (tile * p.heads + head) * 2 * D);
+      rows.far_sum = far_gradient<D>(logit_gradients, shared, block, logits, out_gradients, rows,
+                                     shared.score_tiles[threadIdx.x / 32],
+                                     head_of(p.weighted_queries, block.token, head, 2 * D),
+                                     p.weighted_queries.token_stride,
+                                     p.query_decay_gradients + (tile * p.heads + head) * 2 * D);
       finish_logit_gradient<D>(logit_gradients, logits, rows.far_sum);
     }
-    if (block.next_head(head) >= 0) start_rows(p.q, block.next_head(head));
     store_head<D>(p.query_logit_gradients, logit_gradients, block, head);
     for (FragmentC& c : sums) c.clear();
+    load();  // again, rather than kept all the while
+    rotate<D>(queries, p.rotations + block.token * D, valid, lane);
+    store_head<D>(p.rotated_queries, queries, block, head);
   };
   const auto visit = [&](int head, int index) {
     if (head < 0) return;
@@ -250,7 +235,7 @@ __global__ void __launch_bounds__(kQueryThreads, D == 64 ? 2 : 1)
     if (head < 0) return;
 #pragma unroll
     for (int n = 0; n < D / 32; ++n) {
-      rotate_back<D>(sums[n], sums[n + D / 32], n, rotation);
+      rotate_back<D>(sums[n], sums[n + D / 32], n, p.rotations + block.token * D, valid, lane);
     }
     if (block.has_far) {
       multiply_packed<D>(sums, logit_gradients, packed_head<D>(p.transposed_w_q, head), lane);
@@ -270,7 +255,7 @@ __global__ void __launch_bounds__(kQueryThreads, D == 64 ? 2 : 1)
           rows.far_weight[half] > 0 ? mass * far_sums[half] - (1 - mass) * sum : 0.0f;
     }
   };
-  for_each_head<D>(shared, block, p, begin, visit, end);
+  for_each_head<D>(static_cast<JointQueryShared<D>&>(shared), block, p, begin, visit, end);
 }
 
 }  // namespace
@@ -280,7 +265,7 @@ cudaError_t launch_joint_bwd_queries(const JointParams& params, cudaStream_t str
     constexpr int D = decltype(head_dim)::value;
     const dim3 grid(params.chunk_count, params.kv_heads);
     return launch_with_shared_memory(bwd_queries_kernel<D>, grid, kQueryThreads,
-                                     sizeof(JointQueryShared<D>), params, stream);
+                                     sizeof(BwdQueryShared<D>), params, stream);
   });
 }
 

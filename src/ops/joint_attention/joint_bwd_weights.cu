@@ -34,10 +34,10 @@ __global__ void __launch_bounds__(kThreads) bwd_weights_kernel(const JointParams
   const int64_t end = min(begin + kSplitTokens, p.tokens);
   const auto load = [&](int64_t first, int slot) {
     const int length = static_cast<int>(min(static_cast<int64_t>(kChunkTokens), end - first));
-    load_rows<D, kChunkTokens, kThreads>(shared.x[slot], head_of(x, first, head, D), x.token_stride,
-                                         0, length);
-    load_rows<D, kChunkTokens, kThreads>(shared.logit_gradients[slot], head_of(dz, first, head, D),
-                                         dz.token_stride, 0, length);
+    load_rows<D>(shared.x[slot], head_of(x, first, head, D), x.token_stride, kChunkTokens, 0,
+                 length);
+    load_rows<D>(shared.logit_gradients[slot], head_of(dz, first, head, D), dz.token_stride,
+                 kChunkTokens, 0, length);
   };
 
   ColumnSums<D> bias_gradient;

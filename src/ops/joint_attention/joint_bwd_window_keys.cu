@@ -67,12 +67,10 @@ __device__ void load_queries(WindowKeyShared<D>& shared, const KeyBlock& block, 
   const int chunk = static_cast<int>(blockIdx.x) + block.distance(index);
   const int64_t first = p.chunks[chunk].first_token;
   const int length = p.chunks[chunk].length, slot = index % 2;
-  load_rows<D, kChunkTokens, kThreads>(shared.out_gradients[slot],
-                                       head_of(p.out_gradient, first, head, D),
-                                       p.out_gradient.token_stride, 0, length);
-  load_rows<D, kChunkTokens, kThreads>(shared.rotated_queries[slot],
-                                       head_of(p.rotated_queries, first, head, D),
-                                       p.rotated_queries.token_stride, 0, length);
+  load_rows<D>(shared.out_gradients[slot], head_of(p.out_gradient, first, head, D),
+               p.out_gradient.token_stride, kChunkTokens, 0, length);
+  load_rows<D>(shared.rotated_queries[slot], head_of(p.rotated_queries, first, head, D),
+               p.rotated_queries.token_stride, kChunkTokens, 0, length);
   for (int row = threadIdx.x; row < kChunkTokens; row += kThreads) {
     const int64_t at = (first + row) * p.heads + head;
     shared.log2_sum_exp[slot][row] = row < length ? p.log2_sum_exp[at] : INFINITY;  // P = 0
@@ -138,11 +136,10 @@ __global__ void __launch_bounds__(kThreads, D == 64 ? 3 : 2)
   const KeyBlock block(p);
   const bool is_value = threadIdx.x >= 32 * kChunkTiles;
   const int64_t first = block.chunk.first_token;
-  load_rows<D, kChunkTokens, kThreads>(shared.values, head_of(p.v, first, block.kv_head, D),
-                                       p.v.token_stride, 0, block.chunk.length);
-  load_rows<D, kChunkTokens, kThreads>(shared.rotated_keys,
-                                       head_of(p.rotated_keys, first, block.kv_head, D),
-                                       p.rotated_keys.token_stride, 0, block.chunk.length);
+  load_rows<D>(shared.values, head_of(p.v, first, block.kv_head, D), p.v.token_stride, kChunkTokens,
+               0, block.chunk.length);
+  load_rows<D>(shared.rotated_keys, head_of(p.rotated_keys, first, block.kv_head, D),
+               p.rotated_keys.token_stride, kChunkTokens, 0, block.chunk.length);
 
   FragmentC sums[D / 16];
   for (FragmentC& c : sums) c.clear();

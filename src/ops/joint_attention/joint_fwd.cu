@@ -168,7 +168,7 @@ __device__ void add_window(OnlineSoftmax<D>& softmax, const JointQueryShared<D>&
 template <int D>
 __global__ void __launch_bounds__(kQueryThreads, D == 64 ? 2 : 1) fwd_kernel(const JointParams p) {
   extern __shared__ __align__(16) char memory[];
-  auto& shared = *reinterpret_cast<JointQueryShared<D>*>(memory);
+  auto& shared = *reinterpret_cast<FwdQueryShared<D>*>(memory);
   const QueryBlock block(p);
   const int lane = block.lane;
   OnlineSoftmax<D> softmax;
@@ -181,6 +181,7 @@ __global__ void __launch_bounds__(kQueryThreads, D == 64 ? 2 : 1) fwd_kernel(con
                        lane);
   };
   if (block.first_head() >= 0) start_queries(block.first_head());
+  load_rotations<D>(shared, block, p);
 
   const auto begin = [&](int head) {
     if (head < 0) return;
@@ -234,7 +235,7 @@ __global__ void __launch_bounds__(kQueryThreads, D == 64 ? 2 : 1) fwd_kernel(con
                  to_a(softmax.out[n + 1]), block.valid, lane);
     }
   };
-  for_each_head<D>(shared, block, p, begin, visit, end);
+  for_each_head<D>(static_cast<JointQueryShared<D>&>(shared), block, p, begin, visit, end);
 }
 
 }  // namespace
@@ -243,8 +244,8 @@ cudaError_t launch_joint_fwd(const JointParams& params, cudaStream_t stream) {
   return with_head_dim(params.head_dim, [&](auto head_dim) {
     constexpr int D = decltype(head_dim)::value;
     const dim3 grid(params.chunk_count, params.kv_heads);
-    return launch_with_shared_memory(fwd_kernel<D>, grid, kQueryThreads,
-                                     sizeof(JointQueryShared<D>), params, stream);
+    return launch_with_shared_memory(fwd_kernel<D>, grid, kQueryThreads, sizeof(FwdQueryShared<D>),
+                                     params, stream);
   });
 }
 

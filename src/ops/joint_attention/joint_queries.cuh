@@ -30,12 +30,21 @@ struct JointQueryShared {
   alignas(16) bf16 values[2][kTileElements];
   alignas(16) float masses[2 * D];
   alignas(16) float log_decay[2 * D];
-  // Of the queries. In half precision, an eighth of what rounding to bf16 loses: float32 does not
-  // fit.
+};
+
+/// Of the forward pass: the queries' rotations, and rows of a head on their way to a warp.
+template <int D>
+struct FwdQueryShared : JointQueryShared<D> {
+  // In half precision, an eighth of what rounding to bf16 loses: float32 does not fit.
   alignas(16) __half2 rotations[kChunkTokens * kRotationStride<D>];
-  // Rows of a head on their way to a warp. In the backward pass, whose registers are scarcer, also
-  // the gradients of its far scores, [16, kRowStride<64>].
   alignas(16) bf16 warp_rows[kQueryWarps][kTile * kRowStride<D>];
+};
+
+/// Of the backward pass, whose registers are scarcer: the gradients of a warp's far scores lie
+/// here. What it leaves of the L1 cache holds rotations and rows of queries.
+template <int D>
+struct BwdQueryShared : JointQueryShared<D> {
+  alignas(16) bf16 score_tiles[kQueryWarps][kTile * kRowStride<kChunkTokens>];
 };
 
 /// What a block works on.
@@ -115,9 +124,9 @@ __device__ void load_far(JointQueryShared<D>& shared, const QueryBlock& block,
   }
 }
 
-/// The chunk's rotations; tokens behind its end get zeros.
+/// The chunk's rotations; tokens behind its end get zeros. All threads; ends without a barrier.
 template <int D>
-__device__ void load_rotations(JointQueryShared<D>& shared, const QueryBlock& block,
+__device__ void load_rotations(FwdQueryShared<D>& shared, const QueryBlock& block,
                                const JointParams& p) {
   constexpr int kPieces = D / 4;  // of two pairs
   const float* rotations = p.rotations + static_cast<int64_t>(block.chunk.first_token) * D;
@@ -137,7 +146,7 @@ __device__ void load_rotations(JointQueryShared<D>& shared, const QueryBlock& bl
 
 /// cos, sin of two neighbouring channels, for pair `i` of fragment `group` of the warp's rows.
 template <int D>
-__device__ float4 rotation_of_query(const JointQueryShared<D>& shared, const QueryBlock& block,
+__device__ float4 rotation_of_query(const FwdQueryShared<D>& shared, const QueryBlock& block,
                                     int group, int i) {
   const int row = block.tile * kTile + fragment_row(i, block.lane);
   const int column = 16 * group + fragment_column(i, block.lane);
@@ -164,7 +173,6 @@ __device__ void for_each_head(JointQueryShared<D>& shared, const QueryBlock& blo
   };
   if (block.has_far) load_far<D>(shared, block, p);
   load_first();
-  load_rotations<D>(shared, block, p);
   wait();
   for (int first = 0; first < block.group; first += kHeadsAtOnce) {
     if (first > 0 && count > 2) {

@@ -5,11 +5,12 @@
 //           direct_c = Σ_i (w Q')_i [do_i; −do_i·o_i]ᵀ over the queries that read S'_c,
 //           V_c = direct_c + dT_c, dT_c = a^64 V_{c+1}, d log a = 64 Σ_c S'_c ⊙ V_c
 // Shapes    states [C, Hkv, 2D, D] in bf16, accumulated in float32; masses [C, Hkv, 2D] float32
-// Grid      forward: (S, Hkv, 8), a block walks one segment with a part of the state; backward: sums
+// Grid      forward: (S, Hkv, 4), a block walks one segment with a quarter of the state; backward:
+// sums
 //           of chunks, (C, Hkv, 2 halves of the channels) blocks of 256, and a scan, one warp for
 //           each row of each segment's state
 // Tiles     a chunk at a time; a warp owns 16 channels of the state by some or half of its columns
-// Memory    forward reads K' twice and v four times (from L2) and writes 4·D² bytes a chunk and KV
+// Memory    forward reads K' once and v four times (from L2) and writes 4·D² bytes a chunk and KV
 //           head. Backward sums and gradients share one buffer of that size, which the scan
 //           overwrites as it goes
 // Saves     states and masses for the backward pass
@@ -40,8 +41,8 @@ __device__ int64_t first_state_row(const JointParams& p, int64_t index, int head
   return ((index * p.kv_heads + head) * 2 + half) * D;
 }
 
-/// The part of a state that a block walks with, and the same rows of its last column, Σ K', which
-/// all columns of `mass` hold alike.
+/// The rows of a state that a block walks with, and those of its last column, Σ K', which all
+/// columns of `mass` hold alike.
 template <int D>
 struct JointWalk : StateWalk<D> {
   FragmentC mass;
@@ -79,13 +80,13 @@ __global__ void __launch_bounds__(StateWalk<D>::kThreads) states_kernel(const Jo
   using Walk = StateWalk<D>;
   extern __shared__ __align__(16) char memory[];
   const int segment = blockIdx.x, head = blockIdx.y;
-  const int first_row = blockIdx.z / 2 * Walk::kSide, first_column = blockIdx.z % 2 * Walk::kSide;
+  const int first_row = blockIdx.z * Walk::kRows;
   const int begin = p.chunk_offsets[segment], count = p.chunk_offsets[segment + 1] - begin;
   const int64_t first_token = count > 0 ? p.chunks[begin].first_token : 0;
   const int last_length = count > 0 ? p.chunks[begin + count - 1].length : 0;
   const int leaving = count - 1 - p.window_chunks;
   JointWalk<D> state;
-  const bool has_masses = first_column == 0 && state.column == 0 && state.lane % 4 == 0;
+  const bool has_masses = state.column == 0 && state.lane % 4 == 0;
   // Of the thread's two rows, over `tokens` tokens.
   const auto make_decays = [&](float(&decays)[2], int tokens) {
 #pragma unroll
@@ -98,7 +99,7 @@ __global__ void __launch_bounds__(StateWalk<D>::kThreads) states_kernel(const Jo
   const auto store_final = [&](JointWalk<D>& final_state) {
     float* target = p.final_state + (first_state_row<D>(p, segment, head, 0) + first_row) * (D + 1);
     final_state.for_each_pair([&](int row, int column, const float* pair) {
-      float* at = target + row * (D + 1) + first_column + column;
+      float* at = target + row * (D + 1) + column;
       at[0] = pair[0];
       at[1] = pair[1];
     });
@@ -117,14 +118,13 @@ __global__ void __launch_bounds__(StateWalk<D>::kThreads) states_kernel(const Jo
       [&](int n, typename Walk::Stage& stage) {
         const int64_t token = first_token + n * kChunkTokens;
         const int length = n + 1 < count ? kChunkTokens : last_length;
-        Walk::load(stage.keys, head_of(p.mapped_keys, token, head, 2 * D) + first_row,
-                   p.mapped_keys.token_stride, length);
-        Walk::load(stage.values, head_of(p.v, token, head, D) + first_column, p.v.token_stride,
-                   length);
+        Walk::load_keys(stage, head_of(p.mapped_keys, token, head, 2 * D) + first_row,
+                        p.mapped_keys.token_stride, length);
+        Walk::load_values(stage, head_of(p.v, token, head, D), p.v.token_stride, length);
       },
-      [&](int n, const typename Walk::Stage& stage, auto) {
+      [&](int n, const typename Walk::Stage& stage) {
         const int64_t row = first_state_row<D>(p, begin + n, head, 0) + first_row;
-        state.store(static_cast<bf16*>(p.states) + row * D + first_column);
+        state.store(static_cast<bf16*>(p.states) + row * D);
         if (has_masses) {
 #pragma unroll
           for (int i = 0; i < 2; ++i) {
@@ -292,7 +292,7 @@ cudaError_t launch_joint_states(const JointParams& params, cudaStream_t stream) 
   return with_head_dim(params.head_dim, [&](auto head_dim) {
     constexpr int D = decltype(head_dim)::value;
     using Walk = StateWalk<D>;
-    const dim3 grid(params.segments, params.kv_heads, 8);  // parts of the state
+    const dim3 grid(params.segments, params.kv_heads, 4);  // quarters of the state's rows
     return launch_with_shared_memory(states_kernel<D>, grid, Walk::kThreads,
                                      sizeof(typename Walk::Stage) * Walk::kStages, params, stream);
   });

@@ -35,6 +35,13 @@ bool fits_device(int64_t head_dim, const at::Device& device) {
   return bytes > 0 && static_cast<size_t>(bytes) <= available;
 }
 
+/// Whether this build and this GPU have Hopper's kernels for the head size.
+bool has_hopper_kernels(int64_t head_dim, const at::Device& device) {
+  const cudaDeviceProp& properties = *at::cuda::getDeviceProperties(device.index());
+  return properties.major == 9 && properties.minor == 0 &&
+         cuda::has_liger_bwd_keys_hopper(static_cast<int>(head_dim));
+}
+
 bool kernels_serve(const LigerAttentionCall& call) {
   return call.q.scalar_type() == at::kBFloat16 && fits_device(call.q.size(2), call.q.device()) &&
          call.segments.total > 0 && call.q.size(1) > 0 &&
@@ -191,7 +198,7 @@ Gradients liger_attention_bwd(const LigerAttentionCall& call, const ChunkStates&
     p.initial_state_gradient = gradients.initial_state.mutable_data_ptr<float>();
   }
   p.state_gradient_additions =
-      launch.make({p.chunk_count, Hkv, D, D}, at::kFloat, device).mutable_data_ptr<float>();
+      launch.make({p.chunk_count, Hkv, D, D}, at::kBFloat16, device).mutable_data_ptr();
   p.state_gradients =
       launch.make({p.chunk_count, Hkv, D, D}, at::kBFloat16, device).mutable_data_ptr();
   p.decay_gradients =
@@ -201,7 +208,9 @@ Gradients liger_attention_bwd(const LigerAttentionCall& call, const ChunkStates&
   p.row_dots = launch.make({N, H}, at::kFloat, device).mutable_data_ptr<float>();
   C10_CUDA_CHECK(cuda::launch_liger_bwd_queries(p, launch.stream));
   C10_CUDA_CHECK(cuda::launch_liger_bwd_states(p, launch.stream));
-  C10_CUDA_CHECK(cuda::launch_liger_bwd_keys(p, launch.stream));
+  C10_CUDA_CHECK(has_hopper_kernels(D, device)
+                     ? cuda::launch_liger_bwd_keys_hopper(p, launch.stream)
+                     : cuda::launch_liger_bwd_keys(p, launch.stream));
   return gradients;
 }
 

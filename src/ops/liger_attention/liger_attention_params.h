@@ -49,12 +49,12 @@ struct LigerParams {
   HeadRows q_gradient, k_gradient, v_gradient;
   float* initial_state_gradient;  // [S, Hkv, D, D] or null
   // Between the backward kernels.
-  float* state_gradient_additions;  // [C, Hkv, D, D]
-  void* state_gradients;            // [C, Hkv, D, D] bf16, of the state after each chunk
-  float* decay_gradients;           // [C, Hkv, D], of the logarithm of a chunk's decay
-  void* query_gate_gradients;       // [N, H, D] bf16: φ(q) ⊙ dφ(q)
-  float* log2_sum_exp;              // [N, H] of the window's softmax, base 2
-  float* row_dots;                  // [N, H] Σ P·dP of the window's softmax
+  void* state_gradient_additions;  // [C, Hkv, D, D] bf16
+  void* state_gradients;           // [C, Hkv, D, D] bf16, of the state after each chunk
+  float* decay_gradients;          // [C, Hkv, D], of the logarithm of a chunk's decay
+  void* query_gate_gradients;      // [N, H, D] bf16: φ(q) ⊙ dφ(q)
+  float* log2_sum_exp;             // [N, H] of the window's softmax, base 2
+  float* row_dots;                 // [N, H] Σ P·dP of the window's softmax
 };
 
 /// Bytes of shared memory a block needs for a head size, the largest of all kernels; −1 for a head
@@ -73,5 +73,9 @@ cudaError_t launch_liger_bwd_queries(const LigerParams& params, cudaStream_t str
 cudaError_t launch_liger_bwd_states(const LigerParams& params, cudaStream_t stream);
 /// All of the above → k_gradient, v_gradient.
 cudaError_t launch_liger_bwd_keys(const LigerParams& params, cudaStream_t stream);
+/// The same by Hopper's own instructions (compute capability 9.0): whether this build has it for a
+/// head size, and its launch.
+bool has_liger_bwd_keys_hopper(int head_dim);
+cudaError_t launch_liger_bwd_keys_hopper(const LigerParams& params, cudaStream_t stream);
 
 }  // namespace tigon::cuda

@@ -3,6 +3,7 @@
 //           window: RoPE⁻¹(Σ_i dS_ij RoPE(q_i)), recurrence: y_j = φ(k_j) ⊙ dφ(k_j), dk += y − φ Σ
 //           y, gates: d log a_t = Σ_{i ≥ t} (y of the queries − y of the keys) + d log decay of the
 //           chunk, dk += d log a · σ(−k) / normalizer (0 where the gate was bounded)
+//           Serves what liger_bwd_keys_hopper.cu does not: other GPUs, heads of 96
 // Shapes    k, v, dk, dv [N, Hkv, D] bf16; query rows and their sums as bwd_queries wrote them
 // Grid      (C, Hkv) blocks of two or three warps for each sub-chunk of keys, by what they sum
 // Tiles     16 keys by 16 queries, scores transposed (keys are rows) and never stored
