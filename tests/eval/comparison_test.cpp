@@ -15,7 +15,10 @@ using namespace tigon::testing;
 namespace {
 
 LoadedModel make_student(const Model& model, const Plan& plan) {
-  return {.model = model, .plan = plan, .stack = build_stack(plan, model.config), .folder = {}};
+  return {.model = model,
+          .plan = plan,
+          .stack = build_stack(plan, model.config, model.device),
+          .folder = {}};
 }
 
 /// Adapters that change what the model computes.

@@ -129,11 +129,11 @@ TEST_CASE("A rounded sequence is the same in any slot, after others", "[rounded_
 
 TEST_CASE("Matrices of a rounded state take half the bytes", "[rounded_state]") {
   const ModelConfig config = tiny_config();
-  for (const auto& [name, make] : stacks(config, at::kCPU)) {
+  for (const auto& [name, make] : stacks(config, test_device())) {
     INFO(name);
     // Rings and what belongs to them are counted apart.
     const auto matrix_bytes = [&](at::ScalarType type) {
-      ModelState state(make(type), 2, at::kHalf, at::kCPU);
+      ModelState state(make(type), 2, at::kHalf, test_device());
       int64_t bytes = 0;
       for (int64_t i = 0; i < state.layers(); ++i) {
         for (const at::Tensor& tensor : state.layer(i).tensors()) {

@@ -1,10 +1,13 @@
-// Computes  the chunks of every segment, and cos and sin of every token's RoPE angles (float32)
+// Computes  the chunks of every segment, and cos and sin of every token's RoPE angles (float32,
+//           rounded to float16: chunk_layout.h)
 // Shapes    chunks [C], rotations [N, D/2, 2]
 // Grid      chunks: one block (a scan over the segments); rotations: one thread an angle
 // Tiles     none
 // Memory    writes 16 bytes a chunk and 4·D bytes a token; both are read by every later kernel
 // Saves     the backward pass makes them again
 // Order     no sums of floating-point numbers; deterministic
+#include <cuda_fp16.h>
+
 #include <cub/block/block_scan.cuh>
 
 #include "ops/chunks/chunk_layout.h"
@@ -46,7 +49,8 @@ __global__ void __launch_bounds__(kThreads) rotation_kernel(const ChunkLayoutPar
       static_cast<float>(p.positions[item / pairs]) * p.inverse_frequencies[item % pairs];
   float sin, cos;
   sincosf(angle, &sin, &cos);
-  reinterpret_cast<float2*>(p.rotations)[item] = {cos * p.rope_scale, sin * p.rope_scale};
+  const __half2 rounded = __floats2half2_rn(cos * p.rope_scale, sin * p.rope_scale);
+  reinterpret_cast<float2*>(p.rotations)[item] = __half22float2(rounded);
 }
 
 }  // namespace

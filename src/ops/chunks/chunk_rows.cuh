@@ -49,18 +49,24 @@ __device__ void load_rows(bf16* tile, const bf16* source, int64_t stride, int be
   }
 }
 
+/// RoPE of two neighbouring channels of a row and of those D/2 behind them, as packed bf16;
+/// `cos_sin` of the one and of the other. Rounded step by step, so that every kernel gets the same
+/// bits: scores that are made again belong to the log-sum-exp of those before.
+__device__ inline void rotate_pairs(uint32_t& first, uint32_t& second, const float4& cos_sin) {
+  const float2 a = unpack(first), b = unpack(second);
+  first = pack(__fmaf_rn(-b.x, cos_sin.y, __fmul_rn(a.x, cos_sin.x)),
+               __fmaf_rn(-b.y, cos_sin.w, __fmul_rn(a.y, cos_sin.z)));
+  second = pack(__fmaf_rn(a.x, cos_sin.y, __fmul_rn(b.x, cos_sin.x)),
+                __fmaf_rn(a.y, cos_sin.w, __fmul_rn(b.y, cos_sin.z)));
+}
+
 /// RoPE on 8 channels of a row's first half and the 8 that they turn with; `angles` are cos and sin
 /// of the 8.
 __device__ inline void rotate_pieces(uint4& first, uint4& second, const float4* angles) {
   uint32_t* a = reinterpret_cast<uint32_t*>(&first);
   uint32_t* b = reinterpret_cast<uint32_t*>(&second);
 #pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    const float2 x = unpack(a[i]), y = unpack(b[i]);
-    const float4 cos_sin = angles[i];
-    a[i] = pack(x.x * cos_sin.x - y.x * cos_sin.y, x.y * cos_sin.z - y.y * cos_sin.w);
-    b[i] = pack(y.x * cos_sin.x + x.x * cos_sin.y, y.y * cos_sin.z + x.y * cos_sin.w);
-  }
+  for (int i = 0; i < 4; ++i) rotate_pairs(a[i], b[i], angles[i]);
 }
 
 /// Writes `rows` rows of a tile through the rotary embedding, item by item from this thread's first
@@ -169,12 +175,7 @@ __device__ void rotate(FragmentA (&x)[D / 16], Rotation rotation) {
   for (int group = 0; group < D / 32; ++group) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const float4 angle = rotation(group, i);
-      uint32_t& first = x[group].x[i];
-      uint32_t& second = x[group + D / 32].x[i];
-      const float2 a = unpack(first), b = unpack(second);
-      first = pack(a.x * angle.x - b.x * angle.y, a.y * angle.z - b.y * angle.w);
-      second = pack(b.x * angle.x + a.x * angle.y, b.y * angle.z + a.y * angle.w);
+      rotate_pairs(x[group].x[i], x[group + D / 32].x[i], rotation(group, i));
     }
   }
 }
