@@ -53,7 +53,7 @@ class LolcatsMixer : public Mixer {
     std::optional<at::Tensor> initial;
     if (state != nullptr) initial = state->matrices[0].read(input);
     const auto [far, last] = is_terrace() ? before_blocks(fq, fk, v, places, initial)
-                                          : before_window(fq, fk, v, places, initial);
+                                          : before_window(fq, fk, seen.v, places, initial);
     if (state != nullptr) state->matrices[0].write(input, last);
     const at::Tensor g = window_logit_.to(type).sigmoid().view({1, -1, 1});
     const at::Tensor weighted =  // [N, H, D+1]
@@ -143,12 +143,14 @@ class LolcatsMixer : public Mixer {
     at::Tensor state;  // [S, maps, features, D+1]
   };
 
-  /// Over the keys that have left a sliding window.
+  /// Over the keys that have left a sliding window. Features are as wide as the activations here:
+  /// the scan's kernels take them so.
   Far before_window(const at::Tensor& fq, const at::Tensor& fk, const at::Tensor& v,
                     const WindowPlaces& places, const std::optional<at::Tensor>& initial) const {
+    const at::ScalarType narrow = v.scalar_type();
     const GatedScanResult scan = gated_scan(
-        fq, fk, v, at::zeros({1, 1, 1}, fq.options()), places.queries, initial,
-        {.normalizer = true, .delay = options_.window_keys, .key_segments = places.keys});
+        fq.to(narrow), fk.to(narrow), v, at::zeros({1, 1, 1}, fq.options()), places.queries,
+        initial, {.normalizer = true, .delay = options_.window_keys, .key_segments = places.keys});
     return {scan.out, scan.state};
   }
 

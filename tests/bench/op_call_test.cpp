@@ -79,8 +79,8 @@ TEST_CASE("on a GPU kernels serve what they promise") {
   for (const int64_t head_dim : {64, 96, 128}) {
     sizes.head_dim = head_dim;
     for (const char* op :
-         {"joint_attention", "liger_attention", "gated_scan", "head_norm", "rms_norm",
-          "add_rms_norm", "rope", "swiglu", "swiglu_packed", "linear_cross_entropy"}) {
+         {"joint_attention", "liger_attention", "gated_scan", "gated_scan_delayed", "head_norm",
+          "rms_norm", "add_rms_norm", "rope", "swiglu", "swiglu_packed", "linear_cross_entropy"}) {
       INFO(op << " with heads of " << head_dim);
       CHECK(server(op) == "kernel");
     }
@@ -90,7 +90,6 @@ TEST_CASE("on a GPU kernels serve what they promise") {
     sizes.window_keys = 64;
     CHECK(server("window_attention_sinks") == "FlashAttention");
   }
-  CHECK(server("gated_scan_delayed") == "plain");
   CHECK(server("lora_linear") == "plain");
   CHECK(served_by(flash_window_case(), sizes, test_device(), at::kBFloat16) == "FlashAttention");
 }

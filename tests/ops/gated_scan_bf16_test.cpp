@@ -20,24 +20,34 @@ struct Case {
   Gate gate = Gate::kPerChannel;
   int64_t state_heads = 0;
   bool normalizer = false;
+  int64_t delay = 0;
+  std::vector<int64_t> prefixes = {};  // keys before the first query; none if the list is empty
 
   Segments segments() const { return Segments::from_lengths(lengths, test_device()); }
+  Segments keys() const {
+    std::vector<int64_t> all = lengths;
+    for (size_t s = 0; s < prefixes.size(); ++s) all[s] += prefixes[s];
+    return Segments::from_lengths(all, test_device());
+  }
   GatedScanOptions options() const {
-    return {.state_heads = state_heads, .normalizer = normalizer};
+    return {.state_heads = state_heads,
+            .normalizer = normalizer,
+            .delay = delay,
+            .key_segments = keys()};
   }
 };
 
 /// bf16 values in float64; gates and state are float32 wherever the op runs in bf16.
 std::vector<at::Tensor> inputs_of(const Case& c) {
-  const int64_t N = c.segments().total, S = c.segments().count();
+  const int64_t N = c.segments().total, M = c.keys().total, S = c.segments().count();
   const int64_t Hs = c.state_heads == 0 ? std::max({c.Hk, c.Hv, c.Hg}) : c.state_heads;
   const bool is_fixed = c.gate == Gate::kFixedPerChannel || c.gate == Gate::kFixedPerHead;
   const bool is_per_head = c.gate == Gate::kPerHead || c.gate == Gate::kFixedPerHead;
   const auto draw = [](at::IntArrayRef shape, uint64_t seed) {
     return rounded_to_bf16(random_tensor(shape, seed, at::kDouble));
   };
-  const std::vector<int64_t> gate_shape = {is_fixed ? 1 : N, c.Hg, is_per_head ? 1 : c.K};
-  return {draw({N, c.H, c.K}, 1), draw({N, c.Hk, c.K}, 2), draw({N, c.Hv, c.V}, 3),
+  const std::vector<int64_t> gate_shape = {is_fixed ? 1 : M, c.Hg, is_per_head ? 1 : c.K};
+  return {draw({N, c.H, c.K}, 1), draw({M, c.Hk, c.K}, 2), draw({M, c.Hv, c.V}, 3),
           rounded_to_bf16(at::log_sigmoid(draw(gate_shape, 4)) / 4),
           draw({S, Hs, c.K, c.V + (c.normalizer ? 1 : 0)}, 5) / 2};
 }
@@ -82,7 +92,7 @@ bool is_made_by(const std::shared_ptr<torch::autograd::Node>& node, const std::s
 /// one.
 void check_fixed_gate(const Case& c, std::vector<at::Tensor> inputs, const at::Tensor& found,
                       const at::Tensor& expected) {
-  inputs[3] = inputs[3].expand({c.segments().total, c.Hg, c.K}).contiguous();
+  inputs[3] = inputs[3].expand({c.keys().total, c.Hg, c.K}).contiguous();
   const at::Tensor terms = run(gated_scan_of(c), inputs, at::kDouble).gradients[3];  // [N, Hg, K]
   const auto norm = [](const at::Tensor& x) { return x.square().sum().sqrt().item<double>(); };
   const double error = norm(found.to(at::kDouble) - expected);
@@ -94,8 +104,8 @@ void check_fixed_gate(const Case& c, std::vector<at::Tensor> inputs, const at::T
 void check_inputs(const Case& c, const std::vector<at::Tensor>& inputs) {
   INFO("lengths " << at::IntArrayRef(c.lengths) << ", heads " << c.H << " " << c.Hk << " " << c.Hv
                   << " " << c.Hg << ", state_heads " << c.state_heads << ", K " << c.K << ", V "
-                  << c.V << ", gate " << static_cast<int>(c.gate) << ", normalizer "
-                  << c.normalizer);
+                  << c.V << ", gate " << static_cast<int>(c.gate) << ", normalizer " << c.normalizer
+                  << ", delay " << c.delay << ", prefixes " << at::IntArrayRef(c.prefixes));
   const OpFunction op = with_wide_gates(gated_scan_of(c));
   const OpRun found = run(op, inputs, at::kBFloat16);
   const OpRun reference = run(op, inputs, at::kDouble);
@@ -144,6 +154,17 @@ TEST_CASE("gated_scan in bf16 for every kind of gate", "[gated_scan]") {
       check_case({{150, 1, 70}, 4, 2, 2, 4, 128, 64, gate, 0, normalizer});
     }
   }
+}
+
+TEST_CASE("gated_scan in bf16 with a delay and a cached prefix", "[gated_scan]") {
+  for (const Gate gate :
+       {Gate::kPerChannel, Gate::kPerHead, Gate::kFixedPerChannel, Gate::kFixedPerHead}) {
+    for (const int64_t delay : {1, 64, 100}) {
+      check_case({{150, 1, 70}, 4, 2, 2, 2, 64, 64, gate, 0, true, delay});
+      check_case({{90, 3}, 4, 2, 2, 2, 128, 64, gate, 0, true, delay, {64, 20}});
+    }
+  }
+  check_case({{90, 3}, 4, 2, 2, 2, 64, 64, Gate::kPerChannel, 0, false, 0, {5, 0}});
 }
 
 TEST_CASE("gated_scan in bf16 for every grouping of heads", "[gated_scan]") {

@@ -4,13 +4,13 @@
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/library.h>
 
-#include <algorithm>
 #include <tuple>
 
 #include "ops/checks.h"
 #include "ops/gated_scan/gated_scan_arguments.h"
 #include "ops/gated_scan/gated_scan_chunked.h"
 #include "ops/gated_scan/head_groups.h"
+#include "ops/gated_scan/without_delay.h"
 
 namespace tigon {
 namespace {
@@ -30,42 +30,6 @@ GatedScanResult single_step(const at::Tensor& q, const at::Tensor& k, const at::
   const at::Tensor out = q.to(dtype).unflatten(1, {L, -1}).matmul(state).flatten(1, 2);
   return {out.to(v.scalar_type()), state};
 }
-
-// The key that each query's step takes in, for k, v and log_gate alike: [M, …] → [N, …], zeros
-// where a segment has none yet, which is a step that changes nothing.
-class KeyOfStep {
- public:
-  KeyOfStep(const Segments& queries, const Segments& keys, int64_t delay)
-      : is_own_(delay == 0 && queries.lengths == keys.lengths) {
-    if (is_own_) return;
-    const at::Device device = queries.cu_seqlens.device();
-    at::Tensor rows = at::empty({queries.total}, at::kLong);
-    at::Tensor missing = at::zeros({queries.total}, at::kBool);
-    int64_t* row = rows.data_ptr<int64_t>();
-    bool* is_missing = missing.data_ptr<bool>();
-    int64_t key_end = 0;
-    for (int64_t s = 0; s < queries.count(); ++s) {
-      const int64_t first_key = key_end;
-      key_end += keys.lengths[s];
-      for (int64_t i = queries.lengths[s]; i > 0; --i) {
-        const int64_t key = key_end - i - delay;
-        *is_missing++ = key < first_key;
-        *row++ = std::max(key, first_key);
-      }
-    }
-    rows_ = rows.to(device);
-    missing_ = missing.to(device).view({-1, 1, 1});
-  }
-
-  at::Tensor of(const at::Tensor& x) const {
-    return is_own_ ? x : x.index_select(0, rows_).masked_fill(missing_, 0);
-  }
-
- private:
-  bool is_own_;         // every step takes in its query's own key
-  at::Tensor rows_;     // [N] int64
-  at::Tensor missing_;  // [N, 1, 1] bool
-};
 
 std::tuple<at::Tensor, at::Tensor> gated_scan_op(
     const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& log_gate,
@@ -95,16 +59,16 @@ GatedScanCall check_gated_scan(const at::Tensor& q, const at::Tensor& k, const a
   return check_gated_scan(q, k, v, log_gate, segments, initial_state, options);
 }
 
-GatedScanResult gated_scan_plain(const GatedScanCall& call) {
+GatedScanResult gated_scan_plain(const GatedScanCall& delayed) {
+  const GatedScanCall call = without_delay(delayed);
   const GatedScanArguments x(call);
   const Segments& segments = call.segments;
   if (segments.total == 0) {
     return {x.v.new_empty({0, call.q.size(1), x.v.size(2)}), x.initial_state.clone()};
   }
-  const KeyOfStep key(segments, call.key_segments, call.delay);
   const bool is_single_step = segments.are_equal && segments.longest == 1;
   const auto scan = is_single_step ? single_step : gated_scan_chunked;
-  return scan(call.q, key.of(call.k), key.of(x.v), key.of(x.log_gate), segments, x.initial_state);
+  return scan(call.q, call.k, x.v, x.log_gate, segments, x.initial_state);
 }
 
 GatedScanResult gated_scan(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,

@@ -19,6 +19,7 @@
 #include "ops/chunks/chunk_tables.h"
 #include "ops/gated_scan/gated_scan_arguments.h"
 #include "ops/gated_scan/gated_scan_params.h"
+#include "ops/gated_scan/without_delay.h"
 #include "ops/kernel_arguments.h"
 #include "ops/kernel_launch.h"
 
@@ -43,11 +44,10 @@ bool fits_device(const GatedScanCall& call) {
          static_cast<size_t>(cuda::gated_scan_shared_memory(K, V)) <= available;
 }
 
-/// Decoding (one token a segment) needs no chunks; delays and prefixes have no kernels.
+/// Decoding (one token a segment) needs no chunks.
 bool kernels_serve(const GatedScanCall& call) {
   const auto is_bf16 = [](const at::Tensor& x) { return x.scalar_type() == at::kBFloat16; };
-  return is_bf16(call.q) && is_bf16(call.k) && is_bf16(call.v) && call.delay == 0 &&
-         call.segments.lengths == call.key_segments.lengths && call.segments.longest > 1 &&
+  return is_bf16(call.q) && is_bf16(call.k) && is_bf16(call.v) && call.segments.longest > 1 &&
          call.v.size(2) <= 128 && fits_device(call);
 }
 
@@ -279,8 +279,9 @@ KernelInputs kernel_inputs(const GatedScanCall& call) {
   return x;
 }
 
-GatedScanResult by_kernels(const GatedScanCall& call) {
-  check_device("gated_scan", "cu_seqlens", call.segments.cu_seqlens, call.q);
+GatedScanResult by_kernels(const GatedScanCall& delayed) {
+  check_device("gated_scan", "cu_seqlens", delayed.segments.cu_seqlens, delayed.q);
+  const GatedScanCall call = without_delay(delayed);
   const KernelInputs x = kernel_inputs(call);
   const Shape shape{call.segments, call.state_heads, call.normalizer};
   at::Tensor out, state;
