@@ -43,35 +43,42 @@ else()
   message(STATUS "tigon: CPU-only build (-DTIGON_WITH_CUDA=ON for the GPU)")
 endif()
 
-# Two precompiled headers serve all targets that see Torch: 5 s a file instead of 15 s. The smaller one, tensors and their functions,
-# is read in half the time of the other, which adds autograd and the registration of ops. The umbrella torch/torch.h is left out,
-# because every file would instantiate its templates again.
-if(NOT EXISTS ${PROJECT_BINARY_DIR}/torch_pch.cpp)
-  file(WRITE ${PROJECT_BINARY_DIR}/torch_pch.cpp "")
+# Precompiled headers: 5 s a file instead of 15 s. tigon_tensor_pch, tensors and their functions, is read in half the time of
+# tigon_autograd_pch, which adds autograd and the registration of ops. The umbrella torch/torch.h is left out, because every file
+# would instantiate its templates again. Tests and apps/ have headers of their own, with what they see besides.
+if(NOT EXISTS ${PROJECT_BINARY_DIR}/pch.cpp)
+  file(WRITE ${PROJECT_BINARY_DIR}/pch.cpp "")
 endif()
-function(tigon_precompile_torch target)
-  add_library(${target} OBJECT ${PROJECT_BINARY_DIR}/torch_pch.cpp)
-  target_link_libraries(${target} PUBLIC tigon_torch)
+# tigon_precompile(NAME HEADERS... [LIBRARIES...]): a target whose header others reuse; they must be compiled alike.
+function(tigon_precompile target)
+  cmake_parse_arguments(pch "" "" "HEADERS;LIBRARIES" ${ARGN})
+  add_library(${target} OBJECT ${PROJECT_BINARY_DIR}/pch.cpp)
+  target_link_libraries(${target} PUBLIC ${pch_LIBRARIES})
   set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE OFF)
   target_compile_options(${target} PRIVATE -fPIC)
-  target_precompile_headers(${target} PRIVATE ${ARGN})
+  target_precompile_headers(${target} PRIVATE ${pch_HEADERS})
 endfunction()
-tigon_precompile_torch(tigon_tensor_pch <ATen/ATen.h> <ATen/core/grad_mode.h>)
-tigon_precompile_torch(tigon_autograd_pch
+set(tigon_autograd_headers
   <ATen/ATen.h> <torch/csrc/autograd/autograd.h> <torch/csrc/autograd/custom_function.h> <torch/library.h>)
+tigon_precompile(tigon_tensor_pch HEADERS <ATen/ATen.h> <ATen/core/grad_mode.h> LIBRARIES tigon_torch)
+tigon_precompile(tigon_autograd_pch HEADERS ${tigon_autograd_headers} LIBRARIES tigon_torch)
 
-# tigon_uses_torch(TARGET [AUTOGRAD]): link LibTorch and reuse a precompiled header; AUTOGRAD takes the larger one.
-function(tigon_uses_torch target)
-  cmake_parse_arguments(uses "AUTOGRAD" "" "" ${ARGN})
-  target_link_libraries(${target} PUBLIC tigon_torch)
-  # The header serves only targets compiled alike: -fPIC everywhere (CMake gives executables -fPIE), no export define.
+# tigon_uses_precompiled(TARGET NAME): the header serves only targets compiled alike: -fPIC everywhere (CMake gives executables
+# -fPIE), no export define.
+function(tigon_uses_precompiled target name)
   set_target_properties(${target} PROPERTIES DEFINE_SYMBOL "" POSITION_INDEPENDENT_CODE OFF)
   target_compile_options(${target} PRIVATE -fPIC)
-  if(uses_AUTOGRAD)
-    target_precompile_headers(${target} REUSE_FROM tigon_autograd_pch)
-  else()
-    target_precompile_headers(${target} REUSE_FROM tigon_tensor_pch)
+  target_precompile_headers(${target} REUSE_FROM ${name})
+endfunction()
+
+# tigon_uses_torch(TARGET [NAME]): link LibTorch and reuse a precompiled header, by default tigon_tensor_pch.
+function(tigon_uses_torch target)
+  set(name tigon_tensor_pch)
+  if(ARGC GREATER 1)
+    set(name ${ARGV1})
   endif()
+  target_link_libraries(${target} PUBLIC tigon_torch)
+  tigon_uses_precompiled(${target} ${name})
 endfunction()
 
 # tigon_sees_cuda_headers(FILE): the toolkit's headers for one source file, in a CUDA build. All others compile alike in both

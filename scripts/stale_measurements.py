@@ -4,7 +4,8 @@
   scripts/stale_measurements.py [FILE]
 
 A section names its sources in a comment, `<!-- sources: src/ops/rope src/ops/checks.cpp -->`, as `tigon bench --record`
-writes it, and the commits that it was measured at in its text, `commit 0123abc`. Lists one line a commit of a section.
+writes it, and the commits that it was measured at in its text, `commit 0123abc`. Lists one line a commit of a section. Build files
+(CMakeLists.txt) do not count.
 Exit code 1 if any is unmeasured, 2 if a section cannot be judged (no such commit, or no such file).
 """
 
@@ -37,7 +38,8 @@ def judge(folder, commit, sources):
         return "unknown", f"no such file: {' '.join(missing)}"
     if git(folder, "cat-file", "-e", f"{commit}^{{commit}}").returncode != 0:
         return "unknown", "no such commit here"
-    changed = git(folder, "diff", "--name-only", commit, "--", *sources).stdout.split()
+    names = git(folder, "diff", "--name-only", commit, "--", *sources).stdout.split()
+    changed = [name for name in names if Path(name).name != "CMakeLists.txt"]
     if not changed:
         return "measured", ""
     more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <set>
 #include <tuple>
 
 #include "core/error.h"
@@ -149,8 +150,12 @@ OpBenchResult bench_ops(const OpBenchOptions& options) {
 
 BenchReport report_ops(const OpBenchOptions& options, const OpBenchResult& result) {
   BenchReport report{.title = "Ops, " + sizes_text(options)};
-  for (const OpCheck& check : result.checks) report.sources.push_back("src/ops/" + check.op);
-  report.sources.push_back("src/ops/chunks");
+  std::set<std::string> sources = {"src/ops/chunks", "src/ops/matrix_tiles.cuh"};
+  for (const OpCheck& check : result.checks) {
+    const OpCase& op = find_op_case(check.op);
+    sources.insert("src/ops/" + (op.folder.empty() ? op.name : op.folder));
+  }
+  report.sources.assign(sources.begin(), sources.end());
   std::vector<std::vector<std::string>> rows;
   Json checks = Json::array(), measurements = Json::array();
   for (const OpCheck& check : result.checks) {

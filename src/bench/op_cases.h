@@ -34,6 +34,8 @@ struct OpCase {
   Work (*work)(const OpSizes& sizes, int64_t element, Pass pass);
   /// Ops of which the plain definition runs at least one on any device, and a kernel none.
   std::vector<std::string> plain_ops;
+  /// Its sources in src/ops, if that is not its name.
+  std::string folder = {};
 };
 
 /// Every op, in the order in which they are measured.

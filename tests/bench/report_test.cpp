@@ -1,6 +1,7 @@
 // What the benchmarks print, as tables and JSON, and how it is written down.
 #include "bench/report.h"
 
+#include <filesystem>
 #include <fstream>
 
 #include "bench/op_bench.h"
@@ -66,6 +67,21 @@ TEST_CASE("ops as JSON and as a table") {
                            "16 × 1024 tokens, 32/8 heads of 64, bfloat16", "200.0", "50 %"}) {
     INFO(report.text << part);
     CHECK(report.text.find(part) != std::string::npos);
+  }
+}
+
+TEST_CASE("a report of ops names the sources that there are") {
+  OpBenchOptions options{.dtype = at::kBFloat16};
+  options.sizes = read_op_sizes("16x1024", "32/8", 64);
+  for (const OpCase& op : op_cases()) {
+    OpBenchResult result = op_result();
+    result.checks[0].op = op.name;
+    const BenchReport report = report_ops(options, result);
+    CHECK(report.sources.size() == 3);
+    for (const std::string& source : report.sources) {
+      INFO(op.name << ": " << source);
+      CHECK(std::filesystem::exists(std::filesystem::path(TIGON_SOURCE_FOLDER) / source));
+    }
   }
 }
 

@@ -48,6 +48,18 @@ def test_changed_sources_are_unmeasured(checkout):
     assert judge(folder, section("Rope", "rope.cu", second))[0] == 0
 
 
+def test_build_files_do_not_count(checkout):
+    folder, commit = checkout
+    (folder / "ops").mkdir()
+    (folder / "ops" / "CMakeLists.txt").write_text("old")
+    (folder / "ops" / "rope.cu").write_text("old")
+    first = commit()
+    (folder / "ops" / "CMakeLists.txt").write_text("new")
+    assert judge(folder, section("Rope", "ops", first))[0] == 0
+    (folder / "ops" / "rope.cu").write_text("new")
+    assert judge(folder, section("Rope", "ops", first))[0] == 1
+
+
 def test_what_cannot_be_judged(checkout):
     folder, commit = checkout
     first = commit()
