@@ -15,7 +15,7 @@ struct ExportOptions {
   // Of the weights, e.g. "bfloat16". Default: the base's own, or what memory holds if that is less.
   std::string dtype = "";
   Json results = nullptr;  // measured table for the model card (comparison_to_json); may be null
-  bool replace = false;  // whether an existing folder may be replaced
+  bool replace = false;    // whether an existing folder may be replaced
   int64_t max_shard_bytes = 4'000'000'000;  // larger models are split into several files
 };
 

@@ -49,13 +49,19 @@ TEST_CASE("format: width counts characters, and a cut keeps them whole") {
   CHECK(cut_to_width("häß", 0).empty());
 }
 
-TEST_CASE("table: columns are as wide as their widest cell, numbers to the right") {
+TEST_CASE(
+    "table: columns are as wide as their widest cell, numbers to the right, words to the left") {
   CHECK(format_table({"model", "loss"}, {{"teacher", "3.105"}, {"größer", "12.5"}, {"x"}}) ==
         "model     loss\n"
         "-------  -----\n"
         "teacher  3.105\n"
         "größer    12.5\n"
         "x\n");
+  CHECK(format_table({"run", "tokens", "settings"}, {{"a", "5 M", "rank=4"}, {"b", "none", ""}}) ==
+        "run  tokens  settings\n"
+        "---  ------  --------\n"
+        "a       5 M  rank=4\n"
+        "b      none\n");
 }
 
 TEST_CASE("progress: the line says how much is done, how fast, how long still") {

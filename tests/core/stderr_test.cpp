@@ -95,6 +95,7 @@ TEST_CASE("log: lines carry area and level, and verbosity −1 keeps only warnin
   CHECK(normal.find("info [data] 12 shards\n") != std::string::npos);
   CHECK(normal.find("warning [train] slow\n") != std::string::npos);
   const std::string quiet = write_both(-1);
+  set_up_logging(0);  // for what runs after this in the same process
   CHECK(quiet.find("[data]") == std::string::npos);
   CHECK(quiet.find("warning [train] slow\n") != std::string::npos);
 }

@@ -166,7 +166,8 @@ TEST_CASE("model config: folders that hold none") {
   check_refused<Error>([&] { read_model_config(folder.path()); },
                        "expected a model folder in Hugging Face's form, found no config.json");
   folder.write("params.json", "{}");
-  check_refused<Error>([&] { read_model_config(folder.path()); }, "params.json: dim: expected an integer");
+  check_refused<Error>([&] { read_model_config(folder.path()); },
+                       "params.json: dim: expected an integer");
   folder.write("config.json", "{\"model_type\": \"llama\"");
   check_refused<Error>([&] { read_model_config(folder.path()); }, "config.json: not valid JSON");
 }
