@@ -3,8 +3,8 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 mapfile -t files < <(git ls-files '*.h' '*.cpp' '*.cu' '*.cuh')
-if [ "${1:-}" = --check ]; then
-  clang-format --dry-run --Werror "${files[@]}"
-else
-  clang-format -i "${files[@]}"
-fi
+case "${1:-}" in
+  --check) clang-format --dry-run --Werror "${files[@]}" ;;
+  "") clang-format -i "${files[@]}" ;;
+  *) echo "format.sh: unknown option $1 (see the head of this file)" >&2; exit 2 ;;
+esac
