@@ -28,7 +28,7 @@ from mixers import Options, make_mixer
 TEACHER_LOSS, WINDOW_LOSS = 3.1050, 3.2976
 LORA_RANK, LORA_ALPHA = 8, 8
 WARMUP_STEPS, FINAL_RATIO = 40, 0.02
-SLOW_TOKENS = 2_500_000
+DEFAULT_TOKENS = 5_000_000
 REPORT_STEPS = 60
 
 
@@ -36,7 +36,7 @@ REPORT_STEPS = 60
 class Idea:
     what: str
     options: Options = Options()
-    train: dict = field(default_factory=dict)  # rows, new_lr, tokens
+    train: dict = field(default_factory=dict)  # rows, new_lr
 
 
 def idea(what, train=None, **options):
@@ -46,7 +46,6 @@ def idea(what, train=None, **options):
 IDEAS = {
     "base": idea("the recipe"),
     "base-new6-batch4": idea("the recipe, 4 rows a step, new parameters at 6e-3", {"rows": 4, "new_lr": 6e-3}),
-    "base-short": idea("the recipe, half of the tokens", {"tokens": SLOW_TOKENS}),
     # Delta rules.
     "delta-values": idea("what the state says at φk becomes as if the token weighed γ(x) times as much", rule="delta-values"),
     "delta-values-head": idea("the same, γ one number a KV head", rule="delta-values", rate="head"),
@@ -235,16 +234,13 @@ def train(llama, mixers, lora, rows, name, new_lr):
     rates = [group["lr"] for group in groups]
     attention = student_attention(mixers)
 
-    def loss_and_gradients(batch):
+    begun, total, last = time.time(), torch.zeros((), device=llama.device), 0
+    for step, batch in enumerate(rows):
         for p in (*adapters, *new):
             p.grad = None
         loss = training_loss(llama, batch, attention, lora)
         loss.backward()
-        return loss.detach()
-
-    begun, total, last = time.time(), torch.zeros((), device=llama.device), 0
-    for step, batch in enumerate(rows):
-        total += loss_and_gradients(batch)
+        total += loss.detach()
         nn.utils.clip_grad_norm_([*adapters, *new], 1.0)
         for group, rate in zip(optimizer.param_groups, rates):
             group["lr"] = rate * learning_rate_ratio(step, len(rows))
@@ -269,7 +265,7 @@ def run(llama, data, name, options):
     calibrate(llama, mixers, data["calibration"])
     converted = held_out_loss(llama, data["validation"], student_attention(mixers), lora)
     rows_a_step = options.rows or idea.train.get("rows", 8)
-    tokens = options.tokens or idea.train.get("tokens", 5_000_000)
+    tokens = options.tokens
     T = data["train"].shape[1]
     steps = min(tokens // (rows_a_step * T), len(data["train"]) // rows_a_step)
     batches = data["train"][: steps * rows_a_step].view(steps, rows_a_step, T)
@@ -319,7 +315,7 @@ def main():
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, help="the results, rewritten after every run")
     parser.add_argument("--run", default="list", help="names joined by commas, all, check or list")
-    parser.add_argument("--tokens", type=count, help="instead of the idea's own (5M, or 2.5M of slow ones)")
+    parser.add_argument("--tokens", type=count, default=DEFAULT_TOKENS, help="of training, 5M if not given")
     parser.add_argument("--rows", type=int, help="rows a step, instead of the idea's own (8)")
     parser.add_argument("--row-tokens", type=int, default=1024, help="shorter rows, for a quick try")
     parser.add_argument("--validation-rows", type=int, default=512)

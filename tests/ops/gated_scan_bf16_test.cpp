@@ -9,8 +9,6 @@
 namespace tigon::testing {
 namespace {
 
-enum class Gate { kPerChannel, kPerHead, kFixedPerChannel, kFixedPerHead };
-
 const std::vector<std::string> kInputs = {"q", "k", "v", "log_gate", "initial_state"};
 const std::vector<std::string> kOutputs = {"out", "state"};
 
@@ -24,11 +22,7 @@ struct Case {
   std::vector<int64_t> prefixes = {};  // keys before the first query; none if the list is empty
 
   Segments segments() const { return Segments::from_lengths(lengths, test_device()); }
-  Segments keys() const {
-    std::vector<int64_t> all = lengths;
-    for (size_t s = 0; s < prefixes.size(); ++s) all[s] += prefixes[s];
-    return Segments::from_lengths(all, test_device());
-  }
+  Segments keys() const { return keys_of(lengths, prefixes); }
   GatedScanOptions options() const {
     return {.state_heads = state_heads,
             .normalizer = normalizer,

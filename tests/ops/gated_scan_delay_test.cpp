@@ -17,7 +17,6 @@ constexpr int64_t kHeads = 6, kKeyHeads = 2, kK = 6, kV = 5;
 const std::vector<std::string> kInputs = {"q", "k", "v", "log_gate", "initial_state"};
 const std::vector<std::string> kOutputs = {"out", "state"};
 
-enum class Gate { kPerChannel, kPerHead, kFixedPerChannel, kFixedPerHead };
 const std::vector<Gate> kGates = {Gate::kPerChannel, Gate::kPerHead, Gate::kFixedPerChannel,
                                   Gate::kFixedPerHead};
 
@@ -29,11 +28,7 @@ struct Case {
   bool normalizer = false;
 
   Segments segments() const { return Segments::from_lengths(lengths, test_device()); }
-  Segments keys() const {
-    std::vector<int64_t> all = lengths;
-    for (size_t s = 0; s < prefixes.size(); ++s) all[s] += prefixes[s];
-    return Segments::from_lengths(all, test_device());
-  }
+  Segments keys() const { return keys_of(lengths, prefixes); }
   GatedScanOptions options() const {
     GatedScanOptions options{.normalizer = normalizer, .delay = delay};
     if (!prefixes.empty()) options.key_segments = keys();

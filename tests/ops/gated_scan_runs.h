@@ -5,6 +5,15 @@
 
 namespace tigon::testing {
 
+/// What log_gate is one number of.
+enum class Gate { kPerChannel, kPerHead, kFixedPerChannel, kFixedPerHead };
+
+/// Keys of segments of these lengths, with the cached prefix of each; `prefixes` may be empty.
+inline Segments keys_of(std::vector<int64_t> lengths, const std::vector<int64_t>& prefixes) {
+  for (size_t s = 0; s < prefixes.size(); ++s) lengths[s] += prefixes[s];
+  return Segments::from_lengths(std::move(lengths), test_device());
+}
+
 /// q, k, v, log_gate, initial_state → out, state. A case has segments() and options().
 template <class Case>
 OpFunction gated_scan_of(const Case& c) {
