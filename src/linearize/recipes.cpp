@@ -36,14 +36,24 @@ std::shared_ptr<const Mixer> liger_gla(const MixerSizes& sizes, int64_t window_k
 }
 
 Json tigon_settings(ConfigReader& reader) {
-  return {{"decay_time", reader.number("decay_time", above(0))}};
+  Json settings;
+  settings["decay_time"] = reader.number("decay_time", above(0));
+  settings["feature_rank"] = reader.integer("feature_rank", between(0, 1 << 10));
+  return settings;
 }
 
 std::shared_ptr<const Mixer> tigon_joint(const MixerSizes& sizes, int64_t window_keys,
                                          const Json& settings) {
+  const auto feature_rank = settings.at("feature_rank").get<int64_t>();
+  if (feature_rank > sizes.heads.head_dim) {
+    throw UsageError(
+        fmt::format("feature_rank: expected at most the {} numbers of a head, found {}",
+                    sizes.heads.head_dim, feature_rank));
+  }
   return make_tigon_mixer(sizes.heads, sizes.hidden_size,
                           {.window_keys = window_keys,
                            .decay_time = settings.at("decay_time").get<double>(),
+                           .feature_rank = feature_rank,
                            .state_dtype = state_dtype(settings)},
                           sizes.device);
 }

@@ -100,21 +100,24 @@ std::shared_ptr<const Mixer> make_liger_gla_mixer(const HeadShape& shape,
 
 struct TigonMixerOptions {
   int64_t window_keys = 64;
-  double decay_time = 512;                  // tokens, of every channel before training
+  double decay_time = 512;   // tokens, of every channel before training
+  int64_t feature_rank = 0;  // R > 0: features of second order of R numbers a head, E =
+                             // (R+1)(R+2)/2 channels; 0: softmax, R = D and E = 2D
   at::ScalarType state_dtype = at::kFloat;  // or bfloat16: of the matrix between tokens
 };
 /// Softmax over the last window_keys keys and a linear recurrence over those that have left them,
 /// under one denominator (ops/joint_attention). Its state is the ring of the window, with the
-/// log-importance of each key in float32, and one matrix [2D, D+1] per KV head. Parameters,
+/// log-importance of each key in float32, and one matrix [E, D+1] per KV head. Parameters,
 /// float32 on `device` and the mixer's own, so every layer needs a mixer for itself; M hidden_size:
-///   w_q [H, D, D], w_k [Hkv, D, D]  feature maps, identity at first
-///   b_q [H, D], b_k [Hkv, D]        their biases, 0
-///   log_tau [Hkv, 2D]               log decay time, log(decay_time)
+///   w_q [H, D, R], w_k [Hkv, D, R]  feature maps, identity at first (of second order: its first R
+///                                   columns, times D^−¼)
+///   b_q [H, R], b_k [Hkv, R]        their biases, 0
+///   log_tau [Hkv, E]                log decay time, log(decay_time)
 ///   w_importance [M, Hkv]           log-importance = 16/√M · x w_importance of the attention input
 ///                                   x, 0
 ///   w_mix [M, H], b_mix [H]         log weight of the recurrence, b_mix + 16/√M · x w_mix, 0
-/// calibrate() sets b_k and b_mix (model/tigon_calibration.h). Without the recurrence it is the
-/// plain window mixer.
+/// calibrate() sets b_k and b_mix, and of second order w_q and w_k (model/tigon_calibration.h).
+/// Without the recurrence it is the plain window mixer.
 std::shared_ptr<const Mixer> make_tigon_mixer(const HeadShape& shape, int64_t hidden_size,
                                               const TigonMixerOptions& options, at::Device device);
 

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 
+#include "model/balanced_maps.h"
 #include "ops/gated_scan/gated_scan.h"
 #include "ops/joint_attention/joint_attention_parts.h"
 #include "ops/rope/rope.h"
@@ -45,8 +46,7 @@ at::Tensor log_recurrent_mass(const at::Tensor& q, const at::Tensor& k,
                               const JointAttentionParameters& maps, const Segments& segments,
                               int64_t window_keys) {
   const at::Tensor ones = at::ones({k.size(0), k.size(1), 1}, k.options());
-  return gated_scan(joint_feature_map(q, maps.w_q, maps.b_q),
-                    joint_feature_map(k, maps.w_k, maps.b_k), ones,
+  return gated_scan(joint_query_features(q, maps), joint_key_features(k, maps), ones,
                     joint_log_decay(maps.log_tau, at::kFloat).unsqueeze(0), segments, std::nullopt,
                     {.delay = window_keys})
       .out.squeeze(-1)
@@ -59,11 +59,14 @@ at::Tensor log_recurrent_mass(const at::Tensor& q, const at::Tensor& k,
 TigonCalibration calibrate_tigon(const MixerInput& input, const JointAttentionParameters& maps,
                                  int64_t window_keys) {
   const at::Tensor q = input.q.to(at::kFloat), k = input.k.to(at::kFloat);
-  TigonCalibration found;
-  found.b_k = -at::einsum("hd,hde->he", {k.mean(0), maps.w_k});
-
   JointAttentionParameters centred = maps;
-  centred.b_k = found.b_k;
+  if (maps.second_order) {
+    const BalancedMaps balanced =
+        balanced_maps(q, k, input.rotary, window_keys, /*numbers=*/maps.w_q.size(2));
+    centred.w_q = balanced.w_q;
+    centred.w_k = balanced.w_k;
+  }
+  centred.b_k = -at::einsum("hd,hde->he", {k.mean(0), centred.w_k});
   const Segments& segments = input.batch.segments;
   const at::Tensor log_z = log_recurrent_mass(q, k, centred, segments, window_keys);
   const auto rotate = [&](const at::Tensor& x) {
@@ -82,8 +85,10 @@ TigonCalibration calibrate_tigon(const MixerInput& input, const JointAttentionPa
     }
     start += T;
   }
-  found.b_mix = (sum / std::max<int64_t>(count, 1)).to(at::kFloat);
-  return found;
+  return {.w_q = centred.w_q,
+          .w_k = centred.w_k,
+          .b_k = centred.b_k,
+          .b_mix = (sum / std::max<int64_t>(count, 1)).to(at::kFloat)};
 }
 
 }  // namespace tigon

@@ -19,12 +19,18 @@ namespace {
 // move it as fast, whatever the model's width, as the other parameters move the feature maps.
 constexpr double kLogitScale = 16;
 
+int64_t feature_channels(const HeadShape& shape, const TigonMixerOptions& options) {
+  return options.feature_rank > 0
+             ? joint_feature_channels(options.feature_rank, /*second_order=*/true)
+             : joint_feature_channels(shape.head_dim, /*second_order=*/false);
+}
+
 class TigonState : public MixerState {
  public:
   TigonState(const HeadShape& shape, const TigonMixerOptions& options, int64_t slots,
              at::ScalarType dtype, at::Device device)
       : ring(shape, options.window_keys, /*sinks=*/0, slots, dtype, device),
-        matrices(slots, {shape.num_kv_heads, 2 * shape.head_dim, shape.head_dim + 1},
+        matrices(slots, {shape.num_kv_heads, feature_channels(shape, options), shape.head_dim + 1},
                  options.state_dtype, device),
         layout_{.sinks = 0, .period = options.window_keys},
         log_importance_(at::zeros({slots, options.window_keys, shape.num_kv_heads},
@@ -56,7 +62,7 @@ class TigonState : public MixerState {
   const at::Tensor& log_importance() const { return log_importance_; }
 
   KeyValueRing ring;
-  RecurrentMatrices matrices;  // [slots, Hkv, 2D, D+1]
+  RecurrentMatrices matrices;  // [slots, Hkv, E, D+1]
 
  private:
   RingLayout layout_;          // of the ring
@@ -70,11 +76,15 @@ class TigonMixer : public Mixer {
       : shape_(shape), options_(options), logit_scale_(kLogitScale / std::sqrt(hidden_size)) {
     const int64_t H = shape.num_heads, L = shape.num_kv_heads, D = shape.head_dim;
     const at::TensorOptions wide = at::device(device).dtype(at::kFloat);
-    maps_.w_q = at::eye(D, wide).repeat({H, 1, 1});
-    maps_.b_q = at::zeros({H, D}, wide);
-    maps_.w_k = at::eye(D, wide).repeat({L, 1, 1});
-    maps_.b_k = at::zeros({L, D}, wide);
-    maps_.log_tau = at::full({L, 2 * D}, std::log(options.decay_time), wide);
+    maps_.second_order = options.feature_rank > 0;
+    const int64_t R = maps_.second_order ? options.feature_rank : D;
+    const at::Tensor map = at::eye(D, R, wide) * (maps_.second_order ? std::pow(D, -0.25) : 1);
+    maps_.w_q = map.repeat({H, 1, 1});
+    maps_.b_q = at::zeros({H, R}, wide);
+    maps_.w_k = map.repeat({L, 1, 1});
+    maps_.b_k = at::zeros({L, R}, wide);
+    const int64_t E = feature_channels(shape, options);
+    maps_.log_tau = at::full({L, E}, std::log(options.decay_time), wide);
     w_importance_ = at::zeros({hidden_size, L}, wide);
     w_mix_ = at::zeros({hidden_size, H}, wide);
     b_mix_ = at::zeros({H}, wide);
@@ -112,6 +122,8 @@ class TigonMixer : public Mixer {
   void calibrate(const MixerInput& input) const override {
     const at::NoGradGuard no_grad;
     const TigonCalibration found = calibrate_tigon(input, maps_, options_.window_keys);
+    at::Tensor(maps_.w_q).copy_(found.w_q);
+    at::Tensor(maps_.w_k).copy_(found.w_k);
     at::Tensor(maps_.b_k).copy_(found.b_k);
     at::Tensor(b_mix_).copy_(found.b_mix);
   }
@@ -123,8 +135,12 @@ class TigonMixer : public Mixer {
   std::string kind() const override { return "tigon"; }
 
   std::string describe() const override {
-    return fmt::format("window of {} keys + linear recurrence under one denominator{}",
-                       options_.window_keys, state_dtype_text(options_.state_dtype));
+    const std::string features =
+        maps_.second_order
+            ? fmt::format(" (features of second order of {} numbers)", options_.feature_rank)
+            : "";
+    return fmt::format("window of {} keys + linear recurrence{} under one denominator{}",
+                       options_.window_keys, features, state_dtype_text(options_.state_dtype));
   }
 
   std::vector<std::pair<std::string, at::Tensor>> parameters() const override {
@@ -169,6 +185,10 @@ std::shared_ptr<const Mixer> make_tigon_mixer(const HeadShape& shape, int64_t hi
   }
   if (!(options.decay_time > 0)) {
     fail("tigon mixer: expected decay_time > 0, found {}", options.decay_time);
+  }
+  if (options.feature_rank < 0 || options.feature_rank > shape.head_dim) {
+    fail("tigon mixer: expected feature_rank from 0 to the head's {} numbers, found {}",
+         shape.head_dim, options.feature_rank);
   }
   return std::make_shared<TigonMixer>(shape, hidden_size, options, device);
 }

@@ -58,7 +58,8 @@ TEST_CASE("recipes carry the published numbers", "[plan]") {
   CHECK(lolcats.settings.at("window_factor") == 0.1);
   const Plan tigon = load_plan("tigon");
   CHECK(tigon.window_keys == 64);
-  CHECK(tigon.settings == Json{{"decay_time", 512}, {"state_dtype", "float32"}});
+  CHECK(tigon.settings ==
+        Json{{"decay_time", 512}, {"feature_rank", 0}, {"state_dtype", "float32"}});
 }
 
 TEST_CASE("keys of a recipe can be overridden by name", "[plan]") {
@@ -128,6 +129,7 @@ TEST_CASE("values that do not exist are refused", "[plan]") {
   check_plan_refused("window", {"hybrid.layers=[1, 1]"}, "layer 1 is listed twice");
   check_plan_refused("window", {"hybrid.layers=[-1]"}, "hybrid.layers");
   check_plan_refused("tigon", {"decay_time=0"}, "decay_time");
+  check_plan_refused("tigon", {"feature_rank=-1"}, "feature_rank");
   check_plan_refused("window-sinks", {"sinks=0"}, "sinks");
   check_plan_refused("liger-mamba2", {"gate_pool=none"}, "gate_pool");
   check_plan_refused("liger-hgrn2", {"lower_bound=1"}, "lower_bound");

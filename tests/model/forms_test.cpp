@@ -98,6 +98,7 @@ std::vector<NamedStack> stacks(const ModelConfig& config) {
   for (const int64_t keys : {1, 16, 64}) {
     all.push_back({"tigon of " + std::to_string(keys), trained_tigon_stack(config, keys)});
   }
+  all.push_back({"tigon of second order", trained_tigon_stack(config, 16, /*feature_rank=*/5)});
   add_liger_stacks(config, all);
   add_supra_stacks(config, all);
   add_lolcats_stacks(config, all);

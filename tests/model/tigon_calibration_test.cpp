@@ -5,7 +5,10 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <set>
+#include <vector>
 
+#include "model/balanced_maps.h"
 #include "support/catch.h"
 #include "support/tiny_model.h"
 #include "support/tolerance.h"
@@ -17,12 +20,16 @@ namespace {
 
 constexpr int64_t kHeads = 4, kKvHeads = 2, kSize = 16, kWindow = 5;
 
-JointAttentionParameters make_maps() {
-  return {.w_q = random_tensor({kHeads, kSize, kSize}, 11),
-          .b_q = random_tensor({kHeads, kSize}, 12),
-          .w_k = random_tensor({kKvHeads, kSize, kSize}, 13),
-          .b_k = random_tensor({kKvHeads, kSize}, 14),
-          .log_tau = random_tensor({kKvHeads, 2 * kSize}, 15) + std::log(12.0)};
+JointAttentionParameters make_maps(int64_t second_order_numbers) {
+  const bool second_order = second_order_numbers > 0;
+  const int64_t R = second_order ? second_order_numbers : kSize;
+  const int64_t E = joint_feature_channels(R, second_order);
+  return {.w_q = random_tensor({kHeads, kSize, R}, 11),
+          .b_q = random_tensor({kHeads, R}, 12),
+          .w_k = random_tensor({kKvHeads, kSize, R}, 13),
+          .b_k = random_tensor({kKvHeads, R}, 14),
+          .log_tau = random_tensor({kKvHeads, E}, 15) + std::log(12.0),
+          .second_order = second_order};
 }
 
 MixerInput make_input(const Model& model, const Batch& batch) {
@@ -40,10 +47,19 @@ at::Tensor wide(const at::Tensor& x) {
   return x.to(at::kCPU, at::kDouble);
 }
 
-/// softmax([z; −z]), z = x w + b for one token and head.
-at::Tensor features(const at::Tensor& x, const at::Tensor& w, const at::Tensor& b) {
+/// φ(z), z = x w + b for one token and head.
+at::Tensor features(const at::Tensor& x, const at::Tensor& w, const at::Tensor& b,
+                    bool second_order) {
   const at::Tensor z = x.matmul(w) + b;
-  return at::cat({z, -z}).softmax(0);
+  if (!second_order) return at::cat({z, -z}).softmax(0);
+  std::vector<at::Tensor> channels = {at::ones({}, z.options())};
+  for (int64_t e = 0; e < z.size(0); ++e) channels.push_back(z[e]);
+  for (int64_t e = 0; e < z.size(0); ++e) {
+    for (int64_t f = e; f < z.size(0); ++f) {
+      channels.push_back(z[e] * z[f] / (e == f ? std::sqrt(2.0) : 1.0));
+    }
+  }
+  return at::stack(channels);
 }
 
 /// x [D] rotated to `position`: the halves (x₁, x₂) turn by position · frequency.
@@ -59,10 +75,18 @@ TigonCalibration expected_calibration(const MixerInput& input,
                                       const JointAttentionParameters& maps) {
   const at::Tensor q = wide(input.q), k = wide(input.k);
   const at::Tensor frequencies = wide(input.rotary.inverse_frequencies);
-  TigonCalibration result{.b_k = at::zeros({kKvHeads, kSize}, at::kDouble),
+  TigonCalibration result{.w_q = wide(maps.w_q),
+                          .w_k = wide(maps.w_k),
+                          .b_k = at::zeros({kKvHeads, maps.w_q.size(2)}, at::kDouble),
                           .b_mix = at::zeros({kHeads}, at::kDouble)};
+  if (maps.second_order) {  // see its own test
+    const BalancedMaps balanced =
+        balanced_maps(input.q, input.k, input.rotary, kWindow, maps.w_q.size(2));
+    result.w_q = wide(balanced.w_q);
+    result.w_k = wide(balanced.w_k);
+  }
   for (int64_t g = 0; g < kKvHeads; ++g) {
-    result.b_k[g] = -k.select(1, g).mean(0).matmul(wide(maps.w_k)[g]);
+    result.b_k[g] = -k.select(1, g).mean(0).matmul(result.w_k[g]);
   }
   for (int64_t h = 0; h < kHeads; ++h) {
     const int64_t g = h / (kHeads / kKvHeads);
@@ -80,9 +104,11 @@ TigonCalibration expected_calibration(const MixerInput& input,
           mass += std::exp(
               (rotated(query, i, frequencies) * rotated(key, j, frequencies)).sum().item<double>() /
               std::sqrt(double(kSize)));
-          const at::Tensor aged = features(key, wide(maps.w_k)[g], result.b_k[g]) *
+          const at::Tensor aged = features(key, result.w_k[g], result.b_k[g], maps.second_order) *
                                   decay.pow(static_cast<double>(i - kWindow - j));
-          z += (features(query, wide(maps.w_q)[h], wide(maps.b_q)[h]) * aged).sum().item<double>();
+          z += (features(query, result.w_q[h], wide(maps.b_q)[h], maps.second_order) * aged)
+                   .sum()
+                   .item<double>();
         }
         sum += std::log(mass) - std::log(std::max(z, 1e-9));
         ++count;
@@ -94,13 +120,16 @@ TigonCalibration expected_calibration(const MixerInput& input,
   return result;
 }
 
-void check_calibration(const std::vector<std::vector<int64_t>>& sequences) {
+void check_calibration(const std::vector<std::vector<int64_t>>& sequences,
+                       int64_t second_order_numbers = 0) {
   const Model model = tiny_model();
   const Batch batch = make_batch(sequences, test_device());
   const MixerInput input = make_input(model, batch);
-  const JointAttentionParameters maps = make_maps();
+  const JointAttentionParameters maps = make_maps(second_order_numbers);
   const TigonCalibration found = calibrate_tigon(input, maps, kWindow);
   const TigonCalibration expected = expected_calibration(input, maps);
+  check_close("w_q", found.w_q, expected.w_q, kFloat32Op);
+  check_close("w_k", found.w_k, expected.w_k, kFloat32Op);
   check_close("b_k", found.b_k, expected.b_k, kFloat32Op);
   if (expected.b_mix.any().item<bool>()) {
     check_close("b_mix", found.b_mix, expected.b_mix, kFloat32Op);
@@ -119,16 +148,25 @@ TEST_CASE("Calibration is its definition, on segments of every kind") {
   check_calibration({random_tokens(300, 97, 1)});  // more than a block of queries
 }
 
+TEST_CASE("Calibration with features of second order is its definition") {
+  check_calibration({random_tokens(30, 97, 1), random_tokens(13, 97, 2)}, 3);
+  check_calibration({random_tokens(24, 97, 1)}, kSize);
+}
+
 TEST_CASE("Calibration leaves the mixing alone where nothing lies beyond the window") {
   check_calibration({random_tokens(5, 97, 1), random_tokens(2, 97, 2)});
 }
 
-TEST_CASE("A mixer's calibrate writes the two biases and nothing else") {
+TEST_CASE("A mixer's calibrate writes the two biases, of second order the maps, nothing else") {
+  const int64_t feature_rank = GENERATE(0, 4);
   const Model model = tiny_model();
   const Batch batch = make_batch({random_tokens(40, 97, 1)}, test_device());
   const MixerInput input = make_input(model, batch);
   const auto mixer =
-      make_tigon_mixer({kHeads, kKvHeads, kSize}, 48, {.window_keys = kWindow}, test_device());
+      make_tigon_mixer({kHeads, kKvHeads, kSize}, 48,
+                       {.window_keys = kWindow, .feature_rank = feature_rank}, test_device());
+  std::set<std::string> written = {"b_k", "b_mix"};
+  if (feature_rank > 0) written.insert({"w_q", "w_k"});
   std::map<std::string, at::Tensor> before;
   for (const auto& [name, tensor] : mixer->parameters()) {
     before[name] = tensor.clone();
@@ -138,7 +176,7 @@ TEST_CASE("A mixer's calibrate writes the two biases and nothing else") {
   for (const auto& [name, tensor] : mixer->parameters()) {
     INFO(name);
     CHECK(tensor.requires_grad());
-    CHECK(tensor.equal(before.at(name)) == (name != "b_k" && name != "b_mix"));
+    CHECK(tensor.equal(before.at(name)) == !written.contains(name));
   }
   const auto window = make_window_mixer({kHeads, kKvHeads, kSize}, {});
   window->calibrate(input);  // nothing to set

@@ -54,12 +54,31 @@ TEST_CASE("A tigon mixer starts from the identity, equal importance and slow dec
   check_bitwise("w_q of another head", found.at("w_q")[1], identity);
 }
 
+TEST_CASE("A tigon mixer of second order has maps of a few numbers") {
+  const auto mixer =
+      make_tigon_mixer(kShape, 48, {.window_keys = 24, .feature_rank = 5}, test_device());
+  CHECK(mixer->describe() ==
+        "window of 24 keys + linear recurrence (features of second order of 5 numbers) under one "
+        "denominator");
+  auto found = parameters_of(*mixer);
+  const auto options = at::device(test_device()).dtype(at::kFloat);
+  check_bitwise("w_q", found.at("w_q"), (at::eye(16, 5, options) / 2).expand({4, 16, 5}));
+  check_bitwise("w_k", found.at("w_k"), (at::eye(16, 5, options) / 2).expand({2, 16, 5}));
+  CHECK(found.at("b_q").sizes() == at::IntArrayRef({4, 5}));
+  CHECK(found.at("b_k").sizes() == at::IntArrayRef({2, 5}));
+  CHECK(found.at("log_tau").sizes() == at::IntArrayRef({2, 21}));
+  const auto state = mixer->make_state(3, at::kFloat, test_device());
+  // Keys and values of the window, log-importances, matrices; float32.
+  CHECK(state->bytes() == 3 * 2 * (24 * (2 * 16 + 1) + 21 * 17) * 4);
+}
+
 TEST_CASE("A tigon mixer is joint_attention with logits read from the attention input") {
   const at::NoGradGuard no_grad;
   const Model model = tiny_model();
   const Batch batch =
       make_batch({random_tokens(40, 97, 1), random_tokens(9, 97, 2)}, test_device());
-  const auto mixer = trained_tigon_stack(model.config, 5).front();
+  const int64_t feature_rank = GENERATE(0, 4);
+  const auto mixer = trained_tigon_stack(model.config, 5, feature_rank).front();
   const int64_t N = batch.segments.total;
   const MixerInput input{.hidden = random_tensor({N, 48}, 1),
                          .q = random_tensor({N, 4, 16}, 2),
@@ -70,12 +89,12 @@ TEST_CASE("A tigon mixer is joint_attention with logits read from the attention 
                          .rings = nullptr};
   const auto p = parameters_of(*mixer);
   const double scale = 16 / std::sqrt(48.0);
-  const auto expected =
-      joint_attention({input.q, input.k, input.v, batch.positions, model.rotary.inverse_frequencies,
-                       scale * input.hidden.matmul(p.at("w_importance")),
-                       p.at("b_mix") + scale * input.hidden.matmul(p.at("w_mix"))},
-                      {p.at("w_q"), p.at("b_q"), p.at("w_k"), p.at("b_k"), p.at("log_tau")},
-                      batch.segments, batch.segments, {.window_keys = 5});
+  const auto expected = joint_attention(
+      {input.q, input.k, input.v, batch.positions, model.rotary.inverse_frequencies,
+       scale * input.hidden.matmul(p.at("w_importance")),
+       p.at("b_mix") + scale * input.hidden.matmul(p.at("w_mix"))},
+      {p.at("w_q"), p.at("b_q"), p.at("w_k"), p.at("b_k"), p.at("log_tau"), feature_rank > 0},
+      batch.segments, batch.segments, {.window_keys = 5});
   const at::Tensor found = mixer->forward(input, nullptr);
   check_close("out", found, expected.out, kFloat32Op);
   // Every parameter matters.
@@ -109,4 +128,9 @@ TEST_CASE("Impossible options of a tigon mixer are refused") {
                 "tigon mixer: expected window_keys ≥ 1, found 0");
   check_refused([] { make_tigon_mixer(kShape, 48, {.decay_time = 0}, test_device()); },
                 "tigon mixer: expected decay_time > 0, found 0");
+  for (const int64_t rank : {-1, 17}) {
+    check_refused([&] { make_tigon_mixer(kShape, 48, {.feature_rank = rank}, test_device()); },
+                  "tigon mixer: expected feature_rank from 0 to the head's 16 numbers, found " +
+                      std::to_string(rank));
+  }
 }

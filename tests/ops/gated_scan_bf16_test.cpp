@@ -131,6 +131,13 @@ TEST_CASE("gated_scan in bf16 at odd lengths", "[gated_scan]") {
   check_case({{2050, 0, 2}, 2, 2, 2, 2, 64, 64});
 }
 
+TEST_CASE("gated_scan in bf16 for keys of any number of channels", "[gated_scan]") {
+  for (const int64_t K : {1, 40, 120}) {
+    check_case({{130, 3}, 4, 2, 2, 2, K, 64});
+    check_case({{70, 1}, 2, 1, 1, 1, K, 64, Gate::kPerHead, 0, true});
+  }
+}
+
 TEST_CASE("gated_scan in bf16 for every state size", "[gated_scan]") {
   for (const int64_t K : {32, 64, 96, 128}) {
     for (const int64_t V : {32, 64, 96, 128}) {

@@ -67,6 +67,7 @@ TEST_CASE("joint_attention called by name reads the lengths from cu_seqlens", "[
   stack.emplace_back(x[kState]);
   stack.emplace_back(1.0);                           // rope_scale
   for (int i = 0; i < 3; ++i) stack.emplace_back();  // key_cu_seqlens, lengths, key_lengths
+  stack.emplace_back(false);                         // second_order
   c10::Dispatcher::singleton().findSchemaOrThrow("tigon::joint_attention", "").callBoxed(&stack);
   const auto expected = op(c)(x);
   check_bitwise("out", stack[0].toTensor(), expected[0]);
@@ -105,6 +106,16 @@ TEST_CASE("joint_attention refuses arguments that do not fit", "[joint_attention
   }
   check_refused(call(kState, like({2, 2, 12, 6})),
                 "initial_state: expected shape [2, 2, 12, 7], found [2, 2, 12, 6]");
+  const Case second_order{{6, 4}, {}, {}, 3};
+  const auto call_second_order = [&](size_t changed, const at::Tensor& to) {
+    auto y = random_inputs(second_order);
+    y[changed] = to;
+    return [=] { op(second_order)(y); };
+  };
+  check_refused(call_second_order(kWQ, like({6, 6})), name + "w_q: expected shape [6, 6, 6]");
+  check_refused(call_second_order(kWK, like({2, 6, 4})), name + "w_k: expected shape [2, 6, 3]");
+  check_refused(call_second_order(kBK, like({2, 6})), name + "b_k: expected shape [2, 3]");
+  check_refused(call_second_order(kLogTau, like({2, 6})), name + "log_tau: expected shape [2, 10]");
   check_refused(
       [&] {
         op({{6, 4}, {}, {.window_keys = 0}})(x);
@@ -114,7 +125,7 @@ TEST_CASE("joint_attention refuses arguments that do not fit", "[joint_attention
     return [=] {
       JointAttentionInputs inputs = c.inputs(x);
       change(inputs);
-      joint_attention(inputs, parameters(x), queries, keys, c.options);
+      joint_attention(inputs, c.parameters(x), queries, keys, c.options);
     };
   };
   check_refused(

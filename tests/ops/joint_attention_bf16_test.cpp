@@ -2,7 +2,7 @@
 // same cases judge the plain definition.
 #include <ATen/ATen.h>
 
-#include "ops/joint_attention/joint_attention.h"
+#include "ops/joint_attention/joint_attention_call.h"
 #include "ops/joint_attention_case.h"
 #include "ops/op_run.h"
 #include "ops/rope_inputs.h"
@@ -19,6 +19,14 @@ struct Bf16Case {
   int64_t heads, kv_heads, head_dim;
   int64_t window_keys = 64;
   double mix_shift = 0, importance_scale = 3, tau_shift = 4;
+  int64_t second_order_numbers = 0;  // 0: softmax features
+
+  int64_t mapped_numbers() const {
+    return second_order_numbers > 0 ? second_order_numbers : head_dim;
+  }
+  int64_t channels() const {
+    return joint_feature_channels(mapped_numbers(), second_order_numbers > 0);
+  }
 };
 
 Segments segments_of(const Bf16Case& c) {
@@ -28,20 +36,23 @@ Segments segments_of(const Bf16Case& c) {
 /// bf16 values in float64.
 std::vector<at::Tensor> inputs_of(const Bf16Case& c) {
   const int64_t N = segments_of(c).total, H = c.heads, L = c.kv_heads, D = c.head_dim;
+  const int64_t R = c.mapped_numbers();
   const auto draw = [](at::IntArrayRef shape, uint64_t seed) {
     return random_tensor(shape, seed, at::kDouble);
   };
-  const double map_scale = 1 / std::sqrt(static_cast<double>(D));
+  // Of second order x·y is about 1, as calibrated maps make it.
+  const double size = c.second_order_numbers > 0 ? 0.35 : 1;
+  const double map_scale = size / std::sqrt(static_cast<double>(D));
   std::vector<at::Tensor> x = {draw({N, H, D}, 1),
                                draw({N, L, D}, 2),
                                draw({N, L, D}, 3),
-                               draw({H, D, D}, 4) * map_scale,
-                               draw({H, D}, 5),
-                               draw({L, D, D}, 6) * map_scale,
-                               draw({L, D}, 7),
+                               draw({H, D, R}, 4) * map_scale,
+                               draw({H, R}, 5) * size,
+                               draw({L, D, R}, 6) * map_scale,
+                               draw({L, R}, 7) * size,
                                draw({N, L}, 8) * c.importance_scale,
                                draw({N, H}, 9) + c.mix_shift,
-                               draw({L, 2 * D}, 10) + c.tau_shift};
+                               draw({L, c.channels()}, 10) + c.tau_shift};
   for (at::Tensor& tensor : x) tensor = rounded_to_bf16(tensor);
   return x;
 }
@@ -56,8 +67,8 @@ JointAttentionResult call(const Bf16Case& c, const std::vector<at::Tensor>& x,
                           .inverse_frequencies = inverse_frequencies(c.head_dim),
                           .log_importance = x[kLogImportance],
                           .log_mix = x[kLogMix]},
-                         parameters(x), segments, segments, {.window_keys = c.window_keys},
-                         initial_state);
+                         {x[kWQ], x[kBQ], x[kWK], x[kBK], x[kLogTau], c.second_order_numbers > 0},
+                         segments, segments, {.window_keys = c.window_keys}, initial_state);
 }
 
 /// `out` alone, whose gradients the kernels find.
@@ -123,6 +134,45 @@ TEST_CASE("joint_attention in bf16 with other weights and decays", "[joint_atten
   check_bf16({{150, 190}, 2, 1, 128, 64, 0, 20});
   check_bf16({{150, 190}, 4, 2, 64, 64, 0, 3, -5});  // every decay at its bound
   check_bf16({{150, 190}, 4, 2, 64, 64, 0, 3, 12});  // next to none
+}
+
+OpFunction parts(const Bf16Case& c) {
+  return [c](const std::vector<at::Tensor>& x) -> std::vector<at::Tensor> {
+    const Segments segments = segments_of(c);
+    const auto [out, state] = joint_attention_of_parts(check_joint_attention(
+        x[kQ], x[kK], x[kV], positions(segments), inverse_frequencies(c.head_dim), x[kWQ], x[kBQ],
+        x[kWK], x[kBK], x[kLogImportance], x[kLogMix], x[kLogTau], segments.cu_seqlens,
+        c.window_keys, std::nullopt, 1, std::nullopt, segments.lengths, std::nullopt,
+        c.second_order_numbers > 0));
+    return {out, state};
+  };
+}
+
+// Decays are so slow that no channel's leaves the others alone: the mass stays far above 0.
+TEST_CASE("joint_attention of second order in bf16", "[joint_attention]") {
+  for (const Bf16Case& c : {Bf16Case{{1, 63, 64, 65, 1, 129}, 4, 2, 64, 64, 0, 1, 12, 14},
+                            Bf16Case{{130, 3, 200}, 3, 3, 96, 5, 1, 1, 12, 9},
+                            Bf16Case{{300, 20}, 4, 1, 128, 100, 0, 1, 12, 14},
+                            Bf16Case{{100}, 2, 1, 64, 16, 0, 1, 12, 20}}) {
+    INFO("lengths " << at::IntArrayRef(c.lengths) << ", heads of " << c.head_dim);
+    const auto inputs = inputs_of(c);
+    const OpRun found = run_op(parts(c), inputs, at::kBFloat16);
+    const OpRun reference = run_op(parts(c), inputs, at::kDouble);
+    CHECK(found.outputs[0].scalar_type() == at::kBFloat16);
+    CHECK(found.outputs[1].scalar_type() == at::kFloat);
+    check_close("out", found.outputs[0], reference.outputs[0], kBf16Product);
+    check_close("state", found.outputs[1], reference.outputs[1], kBf16Product);
+    for (size_t i = 0; i < kTrained; ++i) {
+      // Those of the maps are sums over all tokens, whose terms cancel.
+      const bool is_of_maps = i >= kWQ && i <= kBK;
+      check_close("d" + kNames[i], found.gradients[i], reference.gradients[i],
+                  (is_of_maps ? 2 : 1) * kBf16Product);
+    }
+    if (test_device().is_cuda()) {
+      check_bitwise("out of the op", run_op(op(c), inputs, at::kBFloat16).outputs[0],
+                    found.outputs[0]);
+    }
+  }
 }
 
 TEST_CASE("joint_attention in bf16 returns the state", "[joint_attention]") {

@@ -4,6 +4,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <cmath>
 #include <vector>
 
 #include "ops/joint_attention/joint_attention.h"
@@ -21,11 +22,23 @@ inline at::Tensor turned(const at::Tensor& x, const at::Tensor& position,
                          -1);
 }
 
-/// softmax([z; −z]), z_e = Σ_d x_d w[d, e] + b_e. x [H, D], w [H, D, D], b [H, D] → [H, 2D].
-inline at::Tensor mapped(const at::Tensor& x, const at::Tensor& w, const at::Tensor& b) {
+/// φ(z), z_e = Σ_d x_d w[d, e] + b_e. x [H, D], w [H, D, R], b [H, R] → [H, E].
+inline at::Tensor mapped(const at::Tensor& x, const at::Tensor& w, const at::Tensor& b,
+                         bool second_order) {
   const at::Tensor z = at::einsum("hd,hde->he", {x, w}) + b;
-  const at::Tensor weights = at::cat({z.exp(), (-z).exp()}, -1);
-  return weights / weights.sum(-1, true);
+  if (!second_order) {
+    const at::Tensor weights = at::cat({z.exp(), (-z).exp()}, -1);
+    return weights / weights.sum(-1, true);
+  }
+  std::vector<at::Tensor> channels = {at::ones_like(z.select(-1, 0))};
+  for (int64_t e = 0; e < z.size(-1); ++e) channels.push_back(z.select(-1, e));
+  for (int64_t e = 0; e < z.size(-1); ++e) {
+    for (int64_t f = e; f < z.size(-1); ++f) {
+      const at::Tensor product = z.select(-1, e) * z.select(-1, f);
+      channels.push_back(e == f ? product / std::sqrt(2.0) : product);
+    }
+  }
+  return at::stack(channels, -1);
 }
 
 inline JointAttentionResult joint_attention_definition(const JointAttentionInputs& x,
@@ -35,11 +48,11 @@ inline JointAttentionResult joint_attention_definition(const JointAttentionInput
                                                        const JointAttentionOptions& options,
                                                        const at::Tensor& initial_state) {
   const int64_t H = x.q.size(1), D = x.q.size(2), G = H / x.k.size(1), w = options.window_keys;
-  const at::Tensor log_decay = -1 / at::clamp_min(p.log_tau.exp(), 8);  // [Hkv, 2D]
-  // What the state's rows hold of key j: [Hkv, 2D, D+1].
+  const at::Tensor log_decay = -1 / at::clamp_min(p.log_tau.exp(), 8);  // [Hkv, E]
+  // What the state's rows hold of key j: [Hkv, E, D+1].
   const auto entry = [&](int64_t j) {
-    const at::Tensor features =
-        mapped(x.k[j], p.w_k, p.b_k) * x.log_importance[j].clamp(-6, 6).exp().unsqueeze(-1);
+    const at::Tensor features = mapped(x.k[j], p.w_k, p.b_k, p.second_order) *
+                                x.log_importance[j].clamp(-6, 6).exp().unsqueeze(-1);
     const at::Tensor values = at::cat({x.v[j], at::ones_like(x.v[j].narrow(-1, 0, 1))}, -1);
     return features.unsqueeze(-1) * values.unsqueeze(-2);
   };
@@ -70,9 +83,11 @@ inline JointAttentionResult joint_attention_definition(const JointAttentionInput
         const at::Tensor weight = ((q * k).sum(-1, true) / std::sqrt(double(D))).exp();  // [H, 1]
         sums = sums + weight * at::cat({v, at::ones_like(weight)}, -1);
       }
-      const at::Tensor features = mapped(x.q[query], p.w_q, p.b_q).unsqueeze(1);  // [H, 1, 2D]
-      sums = sums + x.log_mix[query].exp().unsqueeze(-1) *
-                        features.matmul(state.repeat_interleave(G, 0)).squeeze(1);
+      const at::Tensor features =
+          mapped(x.q[query], p.w_q, p.b_q, p.second_order).unsqueeze(1);  // [H, 1, E]
+      const at::Tensor far = features.matmul(state.repeat_interleave(G, 0)).squeeze(1);
+      const at::Tensor has_mass = far.narrow(-1, D, 1) > 1e-30;
+      sums = sums + at::where(has_mass, x.log_mix[query].exp().unsqueeze(-1) * far, 0.0);
       outs.push_back(sums.narrow(-1, 0, D) / sums.narrow(-1, D, 1));
     }
     first_key = last_key;

@@ -8,6 +8,7 @@
 #include <tuple>
 
 #include "io/safetensors.h"
+#include "ops/joint_attention/joint_attention_parts.h"
 #include "ops/joint_attention_case.h"
 #include "ops/joint_attention_definition.h"
 #include "support/gradcheck.h"
@@ -19,7 +20,7 @@ namespace {
 
 OpFunction definition(const Case& c) {
   return [c](const std::vector<at::Tensor>& x) -> std::vector<at::Tensor> {
-    const auto [out, state] = joint_attention_definition(c.inputs(x), parameters(x), c.queries(),
+    const auto [out, state] = joint_attention_definition(c.inputs(x), c.parameters(x), c.queries(),
                                                          c.keys(), c.options, x[kState]);
     return {out, state};
   };
@@ -27,7 +28,8 @@ OpFunction definition(const Case& c) {
 
 void check_case(const Case& c) {
   INFO("lengths " << at::IntArrayRef(c.lengths) << ", prefixes " << at::IntArrayRef(c.prefixes)
-                  << ", window_keys " << c.options.window_keys);
+                  << ", window_keys " << c.options.window_keys << ", second order of "
+                  << c.second_order_numbers << " numbers");
   const auto x = random_inputs(c);
   check_runs(run_op(op(c), x, at::kDouble), run_op(definition(c), x, at::kDouble), kOutputs,
              kInputs, kExactMath);
@@ -49,10 +51,11 @@ TEST_CASE("joint_attention equals golden values, every gradient by name", "[join
   std::vector<at::Tensor> x;
   for (const std::string& name : names) x.push_back(tokens(name).requires_grad_(true));
   const double theta = std::stod(file.metadata().at("rope_theta"));
-  const auto [out, state] = joint_attention(
-      {x[kQ], x[kK], x[kV], positions(segments), inverse_frequencies(rows.size(3), theta),
-       x[kLogImportance], x[kLogMix]},
-      parameters(x), segments, segments, {.window_keys = std::stoll(file.metadata().at("window"))});
+  const auto [out, state] =
+      joint_attention({x[kQ], x[kK], x[kV], positions(segments),
+                       inverse_frequencies(rows.size(3), theta), x[kLogImportance], x[kLogMix]},
+                      {x[kWQ], x[kBQ], x[kWK], x[kBK], x[kLogTau]}, segments, segments,
+                      {.window_keys = std::stoll(file.metadata().at("window"))});
   check_close("o", out, tokens("o"), kFloat32Op);
   check_close("state", state, golden(file, "state"), kFloat32Op);
   const auto gradients = torch::autograd::grad({out}, x, {tokens("do")});
@@ -74,6 +77,29 @@ TEST_CASE("joint_attention equals its definition around the window", "[joint_att
   check_case({{40, 70}, {}, {.window_keys = 5}});  // more than one block
 }
 
+TEST_CASE("joint_attention with features of second order equals its definition",
+          "[joint_attention]") {
+  for (const int64_t numbers : {1, 3, 6}) {
+    check_case({{0, 1, 2, 3, 4, 7}, {}, {.window_keys = 3}, numbers});
+    check_case({{5, 0, 9, 2}, {3, 3, 6, 0}, {.window_keys = 3}, numbers});
+  }
+  check_case({{40, 70}, {}, {.window_keys = 5, .rope_scale = 1.25}, 3});  // more than one block
+}
+
+// Channels that decay alike keep Z = Σ a^age (1 + x·y + (x·y)²/2) above half of what came in.
+TEST_CASE("joint_attention of second order has a mass above zero", "[joint_attention]") {
+  const at::Tensor x = random_tensor({50, 2, 6}, 1, at::kDouble) * 3;
+  const at::Tensor w = random_tensor({2, 6, 4}, 2, at::kDouble);
+  const at::Tensor b = random_tensor({2, 4}, 3, at::kDouble);
+  const at::Tensor features = joint_feature_map(x, w, b, /*second_order=*/true);  // [50, 2, 15]
+  REQUIRE(features.sizes() == at::IntArrayRef({50, 2, joint_feature_channels(4, true)}));
+  const at::Tensor z = at::einsum("nhd,hde->nhe", {x, w}) + b;
+  const at::Tensor products = at::einsum("nhe,mhe->hnm", {z, z});
+  const at::Tensor found = at::einsum("nhe,mhe->hnm", {features, features});
+  check_close("φ(x)·φ(y)", found, 1 + products + products.square() / 2, kExactMath);
+  CHECK(found.min().item<double>() >= 0.5 - 1e-9);
+}
+
 TEST_CASE("joint_attention of the first window is the window alone", "[joint_attention]") {
   const Case c{{3, 1, 0, 2}};
   auto x = random_inputs(c);
@@ -86,10 +112,10 @@ TEST_CASE("joint_attention of the first window is the window alone", "[joint_att
 }
 
 TEST_CASE("joint_attention whole, in parts, token by token and packed agree", "[joint_attention]") {
-  const int64_t T = 29, window_keys = 4;
+  const int64_t T = 29, window_keys = 4, numbers = GENERATE(0, 3);
   const JointAttentionOptions options{.window_keys = window_keys};
-  const auto x = random_inputs({{T}, {}, options});
-  const OpRun whole = run_op(op({{T}, {}, options}), x, at::kDouble);
+  const auto x = random_inputs({{T}, {}, options, numbers});
+  const OpRun whole = run_op(op({{T}, {}, options, numbers}), x, at::kDouble);
   for (const std::vector<int64_t>& parts :
        {std::vector<int64_t>{13, 16}, {2, 3, 4, 20}, std::vector<int64_t>(T, 1)}) {
     INFO("parts " << at::IntArrayRef(parts));
@@ -100,7 +126,7 @@ TEST_CASE("joint_attention whole, in parts, token by token and packed agree", "[
       int64_t from = 0;
       for (const int64_t length : parts) {
         const int64_t prefix = std::min(from, window_keys), to = from + length;
-        const Case part{{length}, {prefix}, options};
+        const Case part{{length}, {prefix}, options, numbers};
         JointAttentionInputs inputs = part.inputs(y);
         for (at::Tensor* queries : {&inputs.q, &inputs.log_mix}) {
           *queries = queries->slice(0, from, to);
@@ -109,8 +135,8 @@ TEST_CASE("joint_attention whole, in parts, token by token and packed agree", "[
           *keys = keys->slice(0, from - prefix, to);
         }
         inputs.key_positions = inputs.key_positions + (from - prefix);
-        const auto result =
-            joint_attention(inputs, parameters(y), part.queries(), part.keys(), options, state);
+        const auto result = joint_attention(inputs, part.parameters(y), part.queries(), part.keys(),
+                                            options, state);
         outs.push_back(result.out);
         state = result.state;
         from = to;
@@ -120,7 +146,7 @@ TEST_CASE("joint_attention whole, in parts, token by token and packed agree", "[
     check_runs(run_op(in_parts, x, at::kDouble), whole, kOutputs, kInputs, kExactMath);
   }
   // Twice in one batch, another document between them.
-  const Case packed{{T, 5, T}, {}, options};
+  const Case packed{{T, 5, T}, {}, options, numbers};
   auto y = random_inputs(packed);
   for (const size_t i : {kQ, kK, kV, kLogImportance, kLogMix}) {
     y[i] = at::cat({x[i], y[i].slice(0, T, T + 5), x[i]});
@@ -135,8 +161,8 @@ TEST_CASE("joint_attention whole, in parts, token by token and packed agree", "[
 }
 
 TEST_CASE("joint_attention gradients against finite differences", "[joint_attention]") {
-  for (const Case& c :
-       {Case{{7, 1, 0, 4, 2}}, Case{{7, 1, 0, 4}, {2, 3, 3, 5}}, Case{{1, 1}, {3, 3}}}) {
+  for (const Case& c : {Case{{7, 1, 0, 4, 2}}, Case{{7, 1, 0, 4}, {2, 3, 3, 5}},
+                        Case{{1, 1}, {3, 3}}, Case{{7, 1, 4}, {2, 3, 5}, {.window_keys = 3}, 3}}) {
     const auto x = random_inputs(c);
     std::vector<std::pair<std::string, at::Tensor>> named;
     for (size_t i = 0; i < x.size(); ++i) named.emplace_back(kInputs[i], x[i]);

@@ -12,24 +12,33 @@ namespace {
 
 constexpr int64_t kHeads = 4, kKvHeads = 2, kSize = 8;
 
-JointAttentionParameters random_parameters(int64_t H, int64_t L, int64_t D, at::ScalarType type) {
+/// second_order_numbers 0: softmax features.
+JointAttentionParameters random_parameters(int64_t H, int64_t L, int64_t D, at::ScalarType type,
+                                           int64_t second_order_numbers = 0) {
+  const bool second_order = second_order_numbers > 0;
+  const int64_t R = second_order ? second_order_numbers : D;
   const auto draw = [&](at::IntArrayRef shape, uint64_t seed) {
     return random_tensor(shape, seed).to(wide_type(type));
   };
   const double scale = std::sqrt(static_cast<double>(D));
-  return {draw({H, D, D}, 11) / scale, draw({H, D}, 12), draw({L, D, D}, 13) / scale,
-          draw({L, D}, 14), 2 + draw({L, 2 * D}, 15)};  // decay times around their bound
+  return {draw({H, D, R}, 11) / scale, draw({H, R}, 12), draw({L, D, R}, 13) / scale,
+          draw({L, R}, 14),
+          // decay times around their bound
+          2 + draw({L, joint_feature_channels(R, second_order)}, 15), second_order};
 }
 
-JointDecodeCall random_call(const Step& step, at::ScalarType type) {
+JointDecodeCall random_call(const Step& step, at::ScalarType type,
+                            int64_t second_order_numbers = 0) {
   const int64_t S = step.count(), H = step.heads, L = step.kv_heads, D = step.head_dim;
   const auto draw = [&](at::IntArrayRef shape, uint64_t seed) {
     return random_tensor(shape, seed).to(wide_type(type));
   };
+  const JointAttentionParameters parameters =
+      random_parameters(H, L, D, type, second_order_numbers);
   return {.tokens = step.tokens(type),
           .logits = {4 * draw({S, L}, 16), draw({S, H}, 17)},  // on both sides of the clip
-          .parameters = random_parameters(H, L, D, type),
-          .state = step.state(type, 2 * D, D + 1),
+          .parameters = parameters,
+          .state = step.state(type, parameters.log_tau.size(1), D + 1),
           .ring_log_importance = 4 * draw({step.slot_count(), step.window_keys, L}, 18)};
 }
 
@@ -38,7 +47,7 @@ at::Tensor call_op(const JointDecodeCall& x) {
 }
 
 TEST_CASE("joint_decode token by token equals joint_attention of the whole", "[joint_decode]") {
-  const int64_t T = 23;
+  const int64_t T = 23, numbers = GENERATE(0, 3);
   const std::vector<int64_t> slots = {3, 0, 4};
   const Segments segments = Segments::from_lengths({T, T, T}, test_device());
   const at::Tensor frequencies = inverse_frequencies(kSize), all = positions(segments);
@@ -47,7 +56,8 @@ TEST_CASE("joint_decode token by token equals joint_attention of the whole", "[j
     const auto draw = [&](at::IntArrayRef shape, uint64_t seed) {
       return random_tensor(shape, seed, at::kDouble).to(type);
     };
-    const JointAttentionParameters parameters = random_parameters(kHeads, kKvHeads, kSize, type);
+    const JointAttentionParameters parameters =
+        random_parameters(kHeads, kKvHeads, kSize, type, numbers);
     const JointAttentionInputs x{draw({3 * T, kHeads, kSize}, 1),
                                  draw({3 * T, kKvHeads, kSize}, 2),
                                  draw({3 * T, kKvHeads, kSize}, 3),
@@ -60,7 +70,7 @@ TEST_CASE("joint_decode token by token equals joint_attention of the whole", "[j
       const at::Tensor ring = at::zeros({5, window_keys, kKvHeads, kSize}, x.q.options());
       const at::Tensor importances = at::zeros({5, window_keys, kKvHeads}, x.q.options());
       const DecodeState state{ring, ring.clone(),
-                              draw({5, kKvHeads, 2 * kSize, kSize + 1}, 4).abs()};
+                              draw({5, kKvHeads, parameters.log_tau.size(1), kSize + 1}, 4).abs()};
       const at::Tensor untouched = state.matrices[1].clone();
       const auto whole = joint_attention(x, parameters, segments, segments, {window_keys, 1.25},
                                          state.matrices.index_select(0, indices(slots)));
@@ -97,10 +107,12 @@ TEST_CASE("joint_decode steps against the definition in float64", "[joint_decode
 }
 
 TEST_CASE("joint_decode with matrices in bfloat16", "[joint_decode]") {
+  const int64_t numbers = GENERATE(0, 5);
   for (const Step& step : steps()) {
-    check_rounded_matrices(step, 2 * step.head_dim, step.head_dim + 1,
+    const int64_t rows = joint_feature_channels(numbers > 0 ? numbers : step.head_dim, numbers > 0);
+    check_rounded_matrices(step, rows, step.head_dim + 1,
                            [&](const DecodeState& state, at::ScalarType type) {
-                             JointDecodeCall call = random_call(step, type);
+                             JointDecodeCall call = random_call(step, type, numbers);
                              call.state = state;
                              return call_op(call);
                            });
@@ -164,6 +176,13 @@ TEST_CASE("joint_decode refuses arguments that do not fit", "[joint_decode]") {
                   x.state.matrices = like({2, 2, 8, 9});
                 }),
                 "[joint_decode] matrices: expected shape [2, 2, 16, 9]");
+  check_refused(
+      [&] {
+        JointDecodeCall second_order = random_call(step, at::kFloat, 3);
+        second_order.state.matrices = like({2, 2, 16, 9});
+        call_op(second_order);
+      },
+      "[joint_decode] matrices: expected shape [2, 2, 10, 9]");
   check_refused(call([&](C x) {
                   x.parameters.w_q = like({2, 8, 8});
                 }),

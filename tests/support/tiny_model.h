@@ -66,10 +66,13 @@ inline std::vector<int64_t> random_tokens(int64_t count, int64_t vocab_size, uin
 
 /// A tigon mixer a layer with short decay times and parameters that are far from their initial
 /// values, as if trained. They require no gradient.
-inline MixerStack trained_tigon_stack(const ModelConfig& config, int64_t window_keys) {
+inline MixerStack trained_tigon_stack(const ModelConfig& config, int64_t window_keys,
+                                      int64_t feature_rank = 0) {
   return trained_stack(config.num_layers, [&](int64_t) {
-    return make_tigon_mixer(head_shape(config), config.hidden_size,
-                            {.window_keys = window_keys, .decay_time = 12}, test_device());
+    return make_tigon_mixer(
+        head_shape(config), config.hidden_size,
+        {.window_keys = window_keys, .decay_time = 12, .feature_rank = feature_rank},
+        test_device());
   });
 }
 

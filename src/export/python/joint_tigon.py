@@ -16,7 +16,7 @@ from .window_tigon import WindowMixer
 
 class TigonMixer(WindowMixer):
     """A token enters the recurrence when it leaves the window of w keys. Per KV head, with
-    phi(z) = softmax([z; -z]), phi_q = phi(q w_q + b_q), phi_k = e^clip(log_importance, +-6) phi(k w_k + b_k),
+    phi(z) = softmax([z; -z]) (second order: [1; z; z_e z_f (e < f), z_e^2 / sqrt(2)]), phi_q = phi(q w_q + b_q), phi_k = e^clip(log_importance, +-6) phi(k w_k + b_k),
       a = exp(-1 / max(8, e^log_tau))           S_i = diag(a) S_{i-1} + phi_k_{i-w} [v_{i-w}; 1]^T
       [N, Z] = phi_q S                          log_importance = 16 / sqrt(M) x w_importance
       o = (sum_window e^s v + b N) / (sum_window e^s + b Z)      log b = b_mix + 16 / sqrt(M) x w_mix
@@ -31,9 +31,12 @@ class TigonMixer(WindowMixer):
     def __init__(self, config, layer):
         super().__init__(config, layer)
         H, G, D, M = config.num_attention_heads, config.num_key_value_heads, config.head_dim, config.hidden_size
-        self.w_q, self.b_q = nn.Parameter(torch.empty(H, D, D)), nn.Parameter(torch.empty(H, D))
-        self.w_k, self.b_k = nn.Parameter(torch.empty(G, D, D)), nn.Parameter(torch.empty(G, D))
-        self.log_tau = nn.Parameter(torch.empty(G, 2 * D))
+        self.rank = config.linearize["feature_rank"]  # 0: softmax of as many numbers as a head has
+        R = self.rank or D
+        self.channels = (R + 1) * (R + 2) // 2 if self.rank else 2 * R  # E
+        self.w_q, self.b_q = nn.Parameter(torch.empty(H, D, R)), nn.Parameter(torch.empty(H, R))
+        self.w_k, self.b_k = nn.Parameter(torch.empty(G, D, R)), nn.Parameter(torch.empty(G, R))
+        self.log_tau = nn.Parameter(torch.empty(G, self.channels))
         self.w_importance = nn.Parameter(torch.empty(M, G))
         self.w_mix, self.b_mix = nn.Parameter(torch.empty(M, H)), nn.Parameter(torch.empty(H))
         self.logit_scale = 16 / math.sqrt(M)
@@ -73,8 +76,8 @@ class TigonMixer(WindowMixer):
         features = features.masked_fill((seen["positions"] < 0)[:, None, :, None], 0)
         values = F.pad(seen["v"], (0, 1), value=1.0)
         log_decay = -1 / self.log_tau.float().exp().clamp_min(self.SHORTEST_DECAY_TIME)
-        log_gate = log_decay[None, :, None].expand(B, G, T, 2 * D)
-        state = memory.state("matrix", B, G, 2 * D, D + 1, like=q)
+        log_gate = log_decay[None, :, None].expand(B, G, T, self.channels)
+        state = memory.state("matrix", B, G, self.channels, D + 1, like=q)
         out, memory.states["matrix"] = gated_scan(
             self.feature_map(q, self.w_q, self.b_q), self.leaving(features, T), self.leaving(values, T), log_gate, state
         )
@@ -84,7 +87,10 @@ class TigonMixer(WindowMixer):
         """[B, G, S, n] of all tokens -> [B, G, T, n] of those that leave the window with each new token; 0: none."""
         return F.pad(x, (0, 0, self.window_keys, 0))[:, :, x.shape[2] - T : x.shape[2]]
 
-    @staticmethod
-    def feature_map(x, w, b):
+    def feature_map(self, x, w, b):
         z = x @ w.float() + b.float()[:, None]
-        return torch.cat([z, -z], dim=-1).softmax(dim=-1)
+        if not self.rank:
+            return torch.cat([z, -z], dim=-1).softmax(dim=-1)
+        left, right = torch.triu_indices(self.rank, self.rank, device=z.device)
+        products = z[..., left] * z[..., right] * torch.where(left == right, 0.5**0.5, 1.0)
+        return torch.cat([torch.ones_like(z[..., :1]), z, products], dim=-1)

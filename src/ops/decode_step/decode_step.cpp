@@ -59,7 +59,7 @@ void check_matrices_dtype(const char* op, const DecodeTokens& tokens, const Deco
 }  // namespace
 
 void check_decode_step(const char* op, const DecodeTokens& tokens, const DecodeState& state,
-                       int64_t rows_a_channel, int64_t extra_columns, at::TensorList others) {
+                       at::TensorList others) {
   check_queries_keys_values(op, tokens.q, tokens.k, tokens.v);
   const int64_t S = tokens.q.size(0), H = tokens.q.size(1), D = tokens.q.size(2);
   const int64_t Hkv = tokens.k.size(1);
@@ -78,7 +78,7 @@ void check_decode_step(const char* op, const DecodeTokens& tokens, const DecodeS
   check_dtype(op, "ring_values", state.ring_values, state.ring_keys.scalar_type());
   check_shape(op, "ring_values", state.ring_values, {slots, W, Hkv, D});
   check_matrices_dtype(op, tokens, state);
-  check_shape(op, "matrices", state.matrices, {slots, Hkv, rows_a_channel * D, D + extra_columns});
+  check_shape(op, "matrices", state.matrices, {slots, Hkv, kAnySize, kAnySize});
   if (state.slots) {
     check_dtype(op, "slots", *state.slots, at::kLong);
     check_shape(op, "slots", *state.slots, {S});

@@ -29,11 +29,11 @@ struct DecodeState {
                                                    // and there are S
 };
 
-/// Refuses what does not fit, for matrices of `rows_a_channel` · D rows and D + `extra_columns`
-/// columns; and any call that would need a gradient, since there is none (`others`: further inputs
-/// that might want one).
+/// Refuses what does not fit, but for the rows and columns of the matrices, which are the op's own;
+/// and any call that would need a gradient, since there is none (`others`: further inputs that
+/// might want one).
 void check_decode_step(const char* op, const DecodeTokens& tokens, const DecodeState& state,
-                       int64_t rows_a_channel, int64_t extra_columns, at::TensorList others);
+                       at::TensorList others);
 
 /// x [slots, …] → [S, …] of the sequences' slots; x itself if there is no list of slots.
 at::Tensor of_slots(const DecodeState& state, const at::Tensor& x);

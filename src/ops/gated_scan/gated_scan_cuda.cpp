@@ -29,15 +29,20 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-constexpr int64_t kColumnMultiple = 32;  // of the kernels' states
+constexpr int64_t kMultiple = 32;  // of the rows and columns of the kernels' states
+
+/// Channels of the kernels' keys: zeros behind those that there are.
+int64_t key_channels(const GatedScanCall& call) {
+  return (call.q.size(2) + kMultiple - 1) / kMultiple * kMultiple;
+}
 
 /// Columns of the kernels' values: with a normalizer one of ones and zeros behind it.
 int64_t value_columns(const GatedScanCall& call) {
-  return call.v.size(2) + (call.normalizer ? kColumnMultiple : 0);
+  return call.v.size(2) + (call.normalizer ? kMultiple : 0);
 }
 
 bool fits_device(const GatedScanCall& call) {
-  const int K = static_cast<int>(call.q.size(2)), V = static_cast<int>(value_columns(call));
+  const int K = static_cast<int>(key_channels(call)), V = static_cast<int>(value_columns(call));
   const auto available =
       at::cuda::getDeviceProperties(call.q.device().index())->sharedMemPerBlockOptin;
   return cuda::has_gated_scan_kernels(K, V) &&
@@ -271,9 +276,17 @@ KernelInputs kernel_inputs(const GatedScanCall& call) {
   if (call.normalizer) {
     const int64_t M = x.v.size(0), Hv = x.v.size(1);
     x.v = at::constant_pad_nd(at::cat({x.v, at::ones({M, Hv, 1}, x.v.options())}, 2),
-                              {0, kColumnMultiple - 1});
+                              {0, kMultiple - 1});
     if (x.initial_state.defined()) {
-      x.initial_state = at::constant_pad_nd(x.initial_state, {0, kColumnMultiple - 1});
+      x.initial_state = at::constant_pad_nd(x.initial_state, {0, kMultiple - 1});
+    }
+  }
+  if (const int64_t more = key_channels(call) - call.q.size(2); more > 0) {
+    x.q = at::constant_pad_nd(x.q, {0, more});
+    x.k = at::constant_pad_nd(x.k, {0, more});
+    if (x.log_gate.size(2) > 1) x.log_gate = at::constant_pad_nd(x.log_gate, {0, more});
+    if (x.initial_state.defined()) {
+      x.initial_state = at::constant_pad_nd(x.initial_state, {0, 0, 0, more});
     }
   }
   return x;
@@ -299,9 +312,8 @@ GatedScanResult by_kernels(const GatedScanCall& delayed) {
     out = result.out;
     state = result.final_state;
   }
-  if (!call.normalizer) return {out, state};
-  const int64_t columns = call.v.size(2) + 1;
-  return {out.narrow(2, 0, columns), state.narrow(3, 0, columns)};
+  const int64_t columns = call.v.size(2) + (call.normalizer ? 1 : 0);
+  return {out.narrow(2, 0, columns), state.narrow(2, 0, call.q.size(2)).narrow(3, 0, columns)};
 }
 
 std::tuple<at::Tensor, at::Tensor> gated_scan_cuda(

@@ -30,11 +30,11 @@ std::tuple<at::Tensor, at::Tensor> joint_attention_op(
     const at::Tensor& log_mix, const at::Tensor& log_tau, const at::Tensor& cu_seqlens,
     int64_t window_keys, const std::optional<at::Tensor>& initial_state, double rope_scale,
     const std::optional<at::Tensor>& key_cu_seqlens, at::OptionalIntArrayRef lengths,
-    at::OptionalIntArrayRef key_lengths) {
-  const JointAttentionResult result = joint_attention_plain(
-      check_joint_attention(q, k, v, key_positions, inverse_frequencies, w_q, b_q, w_k, b_k,
-                            log_importance, log_mix, log_tau, cu_seqlens, window_keys,
-                            initial_state, rope_scale, key_cu_seqlens, lengths, key_lengths));
+    at::OptionalIntArrayRef key_lengths, bool second_order) {
+  const JointAttentionResult result = joint_attention_plain(check_joint_attention(
+      q, k, v, key_positions, inverse_frequencies, w_q, b_q, w_k, b_k, log_importance, log_mix,
+      log_tau, cu_seqlens, window_keys, initial_state, rope_scale, key_cu_seqlens, lengths,
+      key_lengths, second_order));
   return {result.out, result.state};
 }
 
@@ -48,17 +48,14 @@ JointAttentionCall check_joint_attention(
     const at::Tensor& log_mix, const at::Tensor& log_tau, const at::Tensor& cu_seqlens,
     int64_t window_keys, const std::optional<at::Tensor>& initial_state, double rope_scale,
     const std::optional<at::Tensor>& key_cu_seqlens, at::OptionalIntArrayRef lengths,
-    at::OptionalIntArrayRef key_lengths) {
+    at::OptionalIntArrayRef key_lengths, bool second_order) {
   check_queries_keys_values(kOp, q, k, v);
-  const int64_t N = q.size(0), H = q.size(1), D = q.size(2), M = k.size(0), Hkv = k.size(1);
+  const int64_t N = q.size(0), H = q.size(1), M = k.size(0), Hkv = k.size(1);
+  const JointAttentionParameters maps{w_q, b_q, w_k, b_k, log_tau, second_order};
   check_shape(kOp, "key_positions", key_positions, {M});
-  check_joint_input(kOp, "w_q", w_q, q, {H, D, D});
-  check_joint_input(kOp, "b_q", b_q, q, {H, D});
-  check_joint_input(kOp, "w_k", w_k, q, {Hkv, D, D});
-  check_joint_input(kOp, "b_k", b_k, q, {Hkv, D});
+  check_joint_parameters(kOp, maps, q, Hkv);
   check_joint_input(kOp, "log_importance", log_importance, q, {M, Hkv});
   check_joint_input(kOp, "log_mix", log_mix, q, {N, H});
-  check_joint_input(kOp, "log_tau", log_tau, q, {Hkv, 2 * D});
   TORCH_CHECK(window_keys > 0, "[", kOp, "] window_keys: expected 1 or more, found ", window_keys);
   JointAttentionCall call{
       .q = q,
@@ -66,13 +63,9 @@ JointAttentionCall check_joint_attention(
       .v = v,
       .key_positions = key_positions,
       .inverse_frequencies = inverse_frequencies,
-      .w_q = w_q,
-      .b_q = b_q,
-      .w_k = w_k,
-      .b_k = b_k,
+      .maps = maps,
       .log_importance = log_importance,
       .log_mix = log_mix,
-      .log_tau = log_tau,
       .segments = Segments::from_op_arguments(cu_seqlens, lengths, N),
       .key_segments = {},
       .options = {window_keys, rope_scale},
@@ -83,8 +76,11 @@ JointAttentionCall check_joint_attention(
   return call;
 }
 
-JointAttentionResult joint_attention_plain(const JointAttentionCall& call) {
-  const at::ScalarType type = accumulation_type(call.q.scalar_type());
+namespace {
+
+/// `type`: of rotated queries and keys, values and features.
+JointAttentionResult joint_attention_in(const JointAttentionCall& call, at::ScalarType type) {
+  const at::ScalarType wide = accumulation_type(type);
   const at::Tensor q = call.q.to(type), k = call.k.to(type), v = call.v.to(type);
   const double rope_scale = call.options.rope_scale;
   const at::Tensor query_positions =
@@ -94,14 +90,24 @@ JointAttentionResult joint_attention_plain(const JointAttentionCall& call) {
       rope(k, call.key_positions, call.inverse_frequencies, rope_scale), v, call.segments,
       call.key_segments, {call.options.window_keys, 0, 0, /*return_lse=*/true});
 
-  const at::Tensor importance = joint_importance(call.log_importance, type).unsqueeze(-1);
+  const at::Tensor importance = joint_importance(call.log_importance, wide).unsqueeze(-1);
   const GatedScanResult scan = gated_scan(
-      joint_feature_map(q, call.w_q, call.b_q),
-      joint_feature_map(k, call.w_k, call.b_k) * importance, v,
-      joint_log_decay(call.log_tau, type).unsqueeze(0), call.segments, call.initial_state,
+      joint_query_features(q, call.maps).to(type),
+      (joint_key_features(k, call.maps) * importance).to(type), v,
+      joint_log_decay(call.maps.log_tau, wide).unsqueeze(0), call.segments, call.initial_state,
       {.normalizer = true, .delay = call.options.window_keys, .key_segments = call.key_segments});
-  return {under_one_denominator(near, lse, scan.out, call.log_mix).to(call.q.scalar_type()),
-          scan.state};
+  const at::Tensor out = under_one_denominator(near.to(wide), lse, scan.out, call.log_mix);
+  return {out.to(call.q.scalar_type()), scan.state};
+}
+
+}  // namespace
+
+JointAttentionResult joint_attention_plain(const JointAttentionCall& call) {
+  return joint_attention_in(call, accumulation_type(call.q.scalar_type()));
+}
+
+JointAttentionResult joint_attention_of_parts(const JointAttentionCall& call) {
+  return joint_attention_in(call, call.q.scalar_type());
 }
 
 JointAttentionResult joint_attention(const JointAttentionInputs& x,
@@ -112,11 +118,11 @@ JointAttentionResult joint_attention(const JointAttentionInputs& x,
   static const auto op = c10::Dispatcher::singleton()
                              .findSchemaOrThrow("tigon::joint_attention", "")
                              .typed<decltype(joint_attention_op)>();
-  const auto [out, state] =
-      op.call(x.q, x.k, x.v, x.key_positions, x.inverse_frequencies, parameters.w_q, parameters.b_q,
-              parameters.w_k, parameters.b_k, x.log_importance, x.log_mix, parameters.log_tau,
-              segments.cu_seqlens, options.window_keys, initial_state, options.rope_scale,
-              key_segments.cu_seqlens, segments.lengths, key_segments.lengths);
+  const auto [out, state] = op.call(
+      x.q, x.k, x.v, x.key_positions, x.inverse_frequencies, parameters.w_q, parameters.b_q,
+      parameters.w_k, parameters.b_k, x.log_importance, x.log_mix, parameters.log_tau,
+      segments.cu_seqlens, options.window_keys, initial_state, options.rope_scale,
+      key_segments.cu_seqlens, segments.lengths, key_segments.lengths, parameters.second_order);
   return {out, state};
 }
 
@@ -126,7 +132,8 @@ TORCH_LIBRARY_FRAGMENT(tigon, m) {
       "Tensor inverse_frequencies, Tensor w_q, Tensor b_q, Tensor w_k, Tensor b_k, "
       "Tensor log_importance, Tensor log_mix, Tensor log_tau, Tensor cu_seqlens, "
       "int window_keys=64, Tensor? initial_state=None, float rope_scale=1, "
-      "Tensor? key_cu_seqlens=None, int[]? lengths=None, int[]? key_lengths=None) "
+      "Tensor? key_cu_seqlens=None, int[]? lengths=None, int[]? key_lengths=None, "
+      "bool second_order=False) "
       "-> (Tensor out, Tensor state)");
 }
 

@@ -7,8 +7,8 @@ namespace tigon {
 struct JointAttentionCall {
   at::Tensor q, k, v;
   at::Tensor key_positions, inverse_frequencies;
-  at::Tensor w_q, b_q, w_k, b_k;
-  at::Tensor log_importance, log_mix, log_tau;
+  JointAttentionParameters maps;
+  at::Tensor log_importance, log_mix;
   Segments segments, key_segments;
   JointAttentionOptions options;
   std::optional<at::Tensor> initial_state;
@@ -22,9 +22,14 @@ JointAttentionCall check_joint_attention(
     const at::Tensor& log_mix, const at::Tensor& log_tau, const at::Tensor& cu_seqlens,
     int64_t window_keys, const std::optional<at::Tensor>& initial_state, double rope_scale,
     const std::optional<at::Tensor>& key_cu_seqlens, at::OptionalIntArrayRef lengths,
-    at::OptionalIntArrayRef key_lengths);
+    at::OptionalIntArrayRef key_lengths, bool second_order);
 
-/// The definition, out of rope, window_attention and gated_scan.
+/// The definition, out of rope, window_attention and gated_scan, in float32 (float64 for float64
+/// inputs).
 JointAttentionResult joint_attention_plain(const JointAttentionCall& call);
+
+/// The same with rotated queries and keys, values and features in the dtype of q, as the kernels of
+/// those ops take them; sums and what is made of them stay in float32.
+JointAttentionResult joint_attention_of_parts(const JointAttentionCall& call);
 
 }  // namespace tigon

@@ -1,5 +1,5 @@
-// joint_attention on the GPU: fused kernels for bf16 where they can serve the call, the plain
-// definition elsewhere.
+// joint_attention on the GPU: fused kernels for bf16 where they can serve the call, the parts' own
+// kernels for features of second order, the plain definition elsewhere.
 #include <ATen/cuda/CUDAContextLight.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/where.h>
@@ -35,9 +35,9 @@ constexpr const char* kOp = "joint_attention";
 enum Input : size_t { kQ, kK, kV, kWQ, kBQ, kWK, kBK, kLogImportance, kLogMix, kLogTau, kInputs };
 
 std::array<at::Tensor*, kInputs> inputs_of(JointAttentionCall& call) {
-  return {&call.q,       &call.k,      &call.v,   &call.w_q,
-          &call.b_q,     &call.w_k,    &call.b_k, &call.log_importance,
-          &call.log_mix, &call.log_tau};
+  return {&call.q,        &call.k,           &call.v,        &call.maps.w_q,
+          &call.maps.b_q, &call.maps.w_k,    &call.maps.b_k, &call.log_importance,
+          &call.log_mix,  &call.maps.log_tau};
 }
 
 /// Whether there are kernels for this head size whose blocks fit the GPU's shared memory (sm_90 and
@@ -109,14 +109,14 @@ struct Launch {
     params.window_chunks =
         static_cast<int>(std::min(call.options.window_keys / cuda::kChunkTokens, C));
     params.softmax_scale = static_cast<float>(1 / std::sqrt(static_cast<double>(D)));
-    params.w_q = numbers(call.w_q);
-    params.w_k = numbers(call.w_k);
-    params.b_q = numbers(call.b_q);
-    params.b_k = numbers(call.b_k);
+    params.w_q = numbers(call.maps.w_q);
+    params.w_k = numbers(call.maps.w_k);
+    params.b_q = numbers(call.maps.b_q);
+    params.b_k = numbers(call.maps.b_k);
     params.log_importance = numbers(call.log_importance);
     params.longest_log_importance = static_cast<float>(kLongestLogImportance);
     params.log_mix = numbers(call.log_mix);
-    params.log_tau = numbers(call.log_tau);
+    params.log_tau = numbers(call.maps.log_tau);
     params.least_log_tau = static_cast<float>(std::log(kShortestDecayTime));
     params.packed_w_q = make({H, D, D}, at::kBFloat16).data_ptr();
     params.packed_w_k = make({Hkv, D, D}, at::kBFloat16).data_ptr();
@@ -232,7 +232,7 @@ variable_list joint_attention_bwd(const JointAttentionCall& call, const Forward&
       query_decays.flatten(0, 1).sum(0).view({Hkv, H / Hkv, 2 * D}).sum(1) +
       key_decays.flatten(0, 1).sum(0) + state_decays.sum(0);
   // log a = −e^−log_tau where the decay time is its bound or longer.
-  const at::Tensor log_tau = at::where(call.log_tau >= std::log(kShortestDecayTime),
+  const at::Tensor log_tau = at::where(call.maps.log_tau >= std::log(kShortestDecayTime),
                                        log_decay * launch.log_decay.neg(), 0.0);
   return {q,
           k,
@@ -337,25 +337,29 @@ std::tuple<at::Tensor, at::Tensor> joint_attention_cuda(
     const at::Tensor& log_mix, const at::Tensor& log_tau, const at::Tensor& cu_seqlens,
     int64_t window_keys, const std::optional<at::Tensor>& initial_state, double rope_scale,
     const std::optional<at::Tensor>& key_cu_seqlens, at::OptionalIntArrayRef lengths,
-    at::OptionalIntArrayRef key_lengths) {
-  JointAttentionCall call =
-      check_joint_attention(q, k, v, key_positions, inverse_frequencies, w_q, b_q, w_k, b_k,
-                            log_importance, log_mix, log_tau, cu_seqlens, window_keys,
-                            initial_state, rope_scale, key_cu_seqlens, lengths, key_lengths);
+    at::OptionalIntArrayRef key_lengths, bool second_order) {
+  JointAttentionCall call = check_joint_attention(
+      q, k, v, key_positions, inverse_frequencies, w_q, b_q, w_k, b_k, log_importance, log_mix,
+      log_tau, cu_seqlens, window_keys, initial_state, rope_scale, key_cu_seqlens, lengths,
+      key_lengths, second_order);
+  if (second_order) {
+    const JointAttentionResult result = joint_attention_of_parts(call);
+    return {result.out, result.state};
+  }
   if (!kernels_serve(call)) {
     const JointAttentionResult result = joint_attention_plain(call);
     return {result.out, result.state};
   }
   check_for_kernels(call);
   // Their gradients are float32, and autograd casts them to the dtypes of the arguments.
-  for (at::Tensor* input : {&call.w_q, &call.b_q, &call.w_k, &call.b_k, &call.log_importance,
-                            &call.log_mix, &call.log_tau}) {
+  for (at::Tensor* input : {&call.maps.w_q, &call.maps.b_q, &call.maps.w_k, &call.maps.b_k,
+                            &call.log_importance, &call.log_mix, &call.maps.log_tau}) {
     *input = input->to(at::kFloat);
   }
   if (c10::GradMode::is_enabled() && any_requires_gradient(call)) {
-    const variable_list result =
-        JointAttention::apply(call.q, call.k, call.v, call.w_q, call.b_q, call.w_k, call.b_k,
-                              call.log_importance, call.log_mix, call.log_tau, call);
+    const variable_list result = JointAttention::apply(
+        call.q, call.k, call.v, call.maps.w_q, call.maps.b_q, call.maps.w_k, call.maps.b_k,
+        call.log_importance, call.log_mix, call.maps.log_tau, call);
     return {result[0], result[1]};
   }
   const auto [forward, state] = joint_attention_fwd(call);

@@ -24,9 +24,50 @@ void check_joint_input(const char* op, const char* name, const at::Tensor& x, co
               x.scalar_type());
 }
 
-at::Tensor joint_feature_map(const at::Tensor& x, const at::Tensor& w, const at::Tensor& b) {
-  const at::Tensor z = x.transpose(0, 1).matmul(w.to(x.scalar_type())).transpose(0, 1) + b;
-  return at::cat({z, -z}, -1).softmax(-1);
+void check_joint_parameters(const char* op, const JointAttentionParameters& p, const at::Tensor& q,
+                            int64_t kv_heads) {
+  const int64_t H = q.size(1), D = q.size(2), L = kv_heads;
+  // The numbers that are mapped; softmax takes as many as a head has.
+  const int64_t R = p.second_order && p.w_q.dim() == 3 ? p.w_q.size(2) : D;
+  check_joint_input(op, "w_q", p.w_q, q, {H, D, R});
+  check_joint_input(op, "b_q", p.b_q, q, {H, R});
+  check_joint_input(op, "w_k", p.w_k, q, {L, D, R});
+  check_joint_input(op, "b_k", p.b_k, q, {L, R});
+  check_joint_input(op, "log_tau", p.log_tau, q, {L, joint_feature_channels(R, p.second_order)});
+}
+
+at::Tensor joint_feature_map(const at::Tensor& x, const at::Tensor& w, const at::Tensor& b,
+                             bool second_order) {
+  const auto mapped = [&](const at::Tensor& weight, const at::Tensor& bias) {
+    return x.transpose(0, 1).matmul(weight.to(x.scalar_type())).transpose(0, 1) + bias;
+  };
+  if (!second_order) {
+    const at::Tensor z = mapped(w, b);
+    return at::cat({z, -z}, -1).softmax(-1);
+  }
+  // Both factors of every product come out of the map itself: gathering columns of the small
+  // weights costs less than gathering those of z, and its gradient far less.
+  const int64_t R = w.size(2), products = R * (R + 1) / 2;
+  const at::Tensor pairs = at::triu_indices(R, R, 0, at::device(x.device()).dtype(at::kLong));
+  const at::Tensor left = pairs[0], right = pairs[1];
+  const auto columns = [&](const at::Tensor& y) {
+    return at::cat({y, y.index_select(-1, left), y.index_select(-1, right)}, -1);
+  };
+  const at::Tensor all = mapped(columns(w), columns(b));  // [N, H, R + 2 products]
+  const at::Tensor scale =
+      at::ones({products}, all.options()).masked_fill_(left == right, std::sqrt(0.5));
+  const at::Tensor z = all.narrow(-1, 0, R);
+  return at::cat({at::ones_like(z.narrow(-1, 0, 1)), z,
+                  all.narrow(-1, R, products) * all.narrow(-1, R + products, products) * scale},
+                 -1);
+}
+
+at::Tensor joint_query_features(const at::Tensor& q, const JointAttentionParameters& p) {
+  return joint_feature_map(q, p.w_q, p.b_q, p.second_order);
+}
+
+at::Tensor joint_key_features(const at::Tensor& k, const JointAttentionParameters& p) {
+  return joint_feature_map(k, p.w_k, p.b_k, p.second_order);
 }
 
 at::Tensor joint_importance(const at::Tensor& log_importance, at::ScalarType type) {

@@ -4,6 +4,8 @@
 
 #include <initializer_list>
 
+#include "ops/joint_attention/joint_attention.h"
+
 namespace tigon {
 
 /// The clip of log_importance.
@@ -15,8 +17,15 @@ inline constexpr double kShortestDecayTime = 8;
 void check_joint_input(const char* op, const char* name, const at::Tensor& x, const at::Tensor& q,
                        std::initializer_list<int64_t> shape);
 
-/// softmax([z; −z]) of z = x w + b per head. x [N, H, D], w [H, D, D], b [H, D] → [N, H, 2D].
-at::Tensor joint_feature_map(const at::Tensor& x, const at::Tensor& w, const at::Tensor& b);
+/// Refuses maps that fit neither each other nor q [N, H, D] and Hkv heads of keys.
+void check_joint_parameters(const char* op, const JointAttentionParameters& p, const at::Tensor& q,
+                            int64_t kv_heads);
+
+/// φ(z) of z = x w + b per head. x [N, H, D], w [H, D, R], b [H, R] → [N, H, E].
+at::Tensor joint_feature_map(const at::Tensor& x, const at::Tensor& w, const at::Tensor& b,
+                             bool second_order);
+at::Tensor joint_query_features(const at::Tensor& q, const JointAttentionParameters& p);
+at::Tensor joint_key_features(const at::Tensor& k, const JointAttentionParameters& p);
 
 /// e^{clip(log_importance, ±6)}, by which a key's features are multiplied; in `type`.
 at::Tensor joint_importance(const at::Tensor& log_importance, at::ScalarType type);

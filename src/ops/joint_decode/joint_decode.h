@@ -16,7 +16,7 @@ struct JointDecodeLogits {
   at::Tensor log_mix;         // [S, H]
 };
 
-/// → [S, H, D], dtype of q. The state's matrices are [slots, Hkv, 2D, D+1];
+/// → [S, H, D], dtype of q. The state's matrices are [slots, Hkv, E, D+1];
 /// ring_log_importance [slots, w, Hkv] is float32 (float64 for float64 inputs). They and the rings
 /// are changed in place. Everything runs in float32 (float64 for float64 inputs) and is rounded
 /// once. There is no gradient: an input that requires one is refused.

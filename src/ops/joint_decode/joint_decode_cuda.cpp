@@ -14,7 +14,8 @@ namespace tigon {
 namespace {
 
 bool kernels_serve(const JointDecodeCall& call) {
-  return decode_kernels_serve(call.tokens, call.state) && call.ring_log_importance.is_contiguous();
+  return !call.parameters.second_order && decode_kernels_serve(call.tokens, call.state) &&
+         call.ring_log_importance.is_contiguous();
 }
 
 /// As the kernels read parameters and logits: float32 in a row, at 16 bytes.
@@ -26,12 +27,12 @@ at::Tensor run_kernels(const JointDecodeCall& call) {
   const at::NoGradGuard no_grad;
   const c10::cuda::CUDAGuard guard(call.tokens.q.device());
   const DecodeStepLaunch launch(call.tokens, call.state);
-  const auto& [w_q, b_q, w_k, b_k, log_tau] = call.parameters;
-  const at::Tensor kept[] = {as_floats(w_q),
-                             as_floats(b_q),
-                             as_floats(w_k),
-                             as_floats(b_k),
-                             as_floats(log_tau),
+  const JointAttentionParameters& p = call.parameters;
+  const at::Tensor kept[] = {as_floats(p.w_q),
+                             as_floats(p.b_q),
+                             as_floats(p.w_k),
+                             as_floats(p.b_k),
+                             as_floats(p.log_tau),
                              as_floats(call.logits.log_importance),
                              as_floats(call.logits.log_mix)};
   const int64_t S = launch.params.sequences, H = launch.params.heads;
@@ -66,10 +67,11 @@ at::Tensor joint_decode_cuda(const at::Tensor& q, const at::Tensor& k, const at:
                              const at::Tensor& log_mix, const at::Tensor& log_tau,
                              const at::Tensor& ring_keys, const at::Tensor& ring_values,
                              const at::Tensor& ring_log_importance, const at::Tensor& matrices,
-                             const std::optional<at::Tensor>& slots, double rope_scale) {
+                             const std::optional<at::Tensor>& slots, double rope_scale,
+                             bool second_order) {
   const JointDecodeCall call{.tokens = {q, k, v, positions, inverse_frequencies, rope_scale},
                              .logits = {log_importance, log_mix},
-                             .parameters = {w_q, b_q, w_k, b_k, log_tau},
+                             .parameters = {w_q, b_q, w_k, b_k, log_tau, second_order},
                              .state = {ring_keys, ring_values, matrices, slots},
                              .ring_log_importance = ring_log_importance};
   check_joint_decode(call);

@@ -33,7 +33,9 @@ LigerDecodeCall check_liger_decode(const at::Tensor& q, const at::Tensor& k, con
   const LigerDecodeCall call{.tokens = {q, k, v, positions, inverse_frequencies, rope_scale},
                              .state = {ring_keys, ring_values, matrices, slots},
                              .options = {gate_normalizer, mix}};
-  check_decode_step("liger_decode", call.tokens, call.state, 1, 0, {});
+  check_decode_step("liger_decode", call.tokens, call.state, {});
+  check_shape("liger_decode", "matrices", matrices,
+              {matrices.size(0), k.size(1), q.size(2), q.size(2)});
   TORCH_CHECK(gate_normalizer > 0, "[liger_decode] gate_normalizer: expected more than 0, found ",
               gate_normalizer);
   TORCH_CHECK(mix >= 0 && mix <= 1, "[liger_decode] mix: expected from 0 to 1, found ", mix);
