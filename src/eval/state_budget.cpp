@@ -20,6 +20,8 @@ namespace tigon {
 namespace {
 
 constexpr std::array<int64_t, 4> kTimesWider = {2, 4, 8, 16};
+constexpr std::array<int64_t, 3> kMoreNumbers = {2, 4, 8};
+constexpr int64_t kMostNumbers = 14;
 constexpr double kBarWidth = 40;  // characters of the largest gain
 
 class Prober {
@@ -48,27 +50,47 @@ class Prober {
   const RowBatch& rows_;
 };
 
-int64_t window_of(const Plan& plan, int64_t layer) {
-  const auto found = plan.layer_windows.find(layer);
-  return found == plan.layer_windows.end() ? plan.window_keys : found->second;
-}
-
 Plan widened(Plan plan, const LayerProbe& probe) {
-  plan.layer_windows[probe.layer] = probe.window_keys;
+  if (probe.window_keys != plan.window_of(probe.layer)) {
+    plan.layer_windows[probe.layer] = probe.window_keys;
+  }
+  if (probe.feature_rank != plan.feature_rank_of(probe.layer)) {
+    plan.layer_feature_ranks[probe.layer] = probe.feature_rank;
+  }
   return plan;
 }
 
+/// One layer with more window or more features, smaller ones first.
+std::vector<LayerProbe> wider_layers(const Plan& plan, int64_t layer, int64_t longest_window,
+                                     int64_t head_dim) {
+  const int64_t window = plan.window_of(layer), rank = plan.feature_rank_of(layer);
+  std::set<int64_t> windows, ranks;
+  for (const int64_t times : kTimesWider) windows.insert(std::min(times * window, longest_window));
+  if (rank > 0) {
+    const int64_t most = std::min(kMostNumbers, head_dim);
+    for (const int64_t more : kMoreNumbers) ranks.insert(std::min(rank + more, most));
+  }
+  std::vector<LayerProbe> wider;
+  for (const int64_t keys : windows) {
+    if (keys > window) {
+      wider.push_back({.layer = layer, .window_keys = keys, .feature_rank = rank});
+    }
+  }
+  for (const int64_t numbers : ranks) {
+    if (numbers > rank) {
+      wider.push_back({.layer = layer, .window_keys = window, .feature_rank = numbers});
+    }
+  }
+  return wider;
+}
+
 /// Every layer widened alone to every size, as far as the state then has no more than `most_bytes`.
-std::vector<LayerProbe> probe_layers(const Prober& prober, const Plan& plan, int64_t num_layers,
-                                     int64_t longest, int64_t most_bytes) {
+std::vector<LayerProbe> probe_layers(const Prober& prober, const Plan& plan,
+                                     const ModelConfig& config, int64_t longest,
+                                     int64_t most_bytes) {
   std::vector<LayerProbe> probes;
-  for (int64_t layer = 0; layer < num_layers; ++layer) {
-    const int64_t window = window_of(plan, layer);
-    std::set<int64_t> windows;
-    for (const int64_t times : kTimesWider) windows.insert(std::min(times * window, longest));
-    for (const int64_t window_keys : windows) {
-      if (window_keys <= window) continue;
-      LayerProbe probe{.layer = layer, .window_keys = window_keys};
+  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
+    for (LayerProbe probe : wider_layers(plan, layer, longest, config.head_dim)) {
       const Plan wider = widened(plan, probe);
       probe.bytes = prober.bytes(wider);
       if (probe.bytes > most_bytes) continue;
@@ -98,6 +120,7 @@ std::optional<LayerProbe> best_of(const std::vector<LayerProbe>& probes, const L
 Json probe_to_json(const LayerProbe& probe) {
   return {{"layer", probe.layer},
           {"window_keys", probe.window_keys},
+          {"feature_rank", probe.feature_rank},
           {"nats_per_token", probe.loss},
           {"state_bytes", probe.bytes}};
 }
@@ -107,6 +130,15 @@ std::string bar(double gain, double largest) {
   std::string text;
   for (int64_t i = 0; i < std::lround(kBarWidth * gain / largest); ++i) text += "█";
   return text;
+}
+
+/// "key: {7: 256}" as a config has it.
+std::string layers_text(const char* key, const std::map<int64_t, int64_t>& layers) {
+  std::string text;
+  for (const auto& [layer, number] : layers) {
+    text += fmt::format("{}{}: {}", text.empty() ? "" : ", ", layer, number);
+  }
+  return fmt::format("{}: {{{}}}\n", key, text);
 }
 
 }  // namespace
@@ -135,8 +167,7 @@ StateBudget spend_state_budget(const Model& model, const Plan& plan, int64_t sta
   budget.before.loss = prober.calibrated_loss(chosen);
   budget.teacher_loss = prober.loss(make_teacher_stack(model.config));
   const auto probe_all = [&](int64_t most_bytes) {
-    return probe_layers(prober, chosen, model.config.num_layers, rows.batch.segments.longest,
-                        most_bytes);
+    return probe_layers(prober, chosen, model.config, rows.batch.segments.longest, most_bytes);
   };
   budget.after = budget.before;
   // People see all; afterwards only what can still be bought is tried.
@@ -148,20 +179,25 @@ StateBudget spend_state_budget(const Model& model, const Plan& plan, int64_t sta
     candidates = probe_all(state_bytes);
   }
   budget.layer_windows = chosen.layer_windows;
+  budget.layer_feature_ranks = chosen.layer_feature_ranks;
   return budget;
 }
 
 Json state_budget_to_json(const StateBudget& budget) {
   Json probes = Json::array();
   for (const LayerProbe& probe : budget.probes) probes.push_back(probe_to_json(probe));
-  Json windows = Json::object();
-  for (const auto& [layer, keys] : budget.layer_windows) windows[std::to_string(layer)] = keys;
+  const auto by_layer = [](const std::map<int64_t, int64_t>& layers) {
+    Json json = Json::object();
+    for (const auto& [layer, number] : layers) json[std::to_string(layer)] = number;
+    return json;
+  };
   return {
       {"allowed_bytes", budget.allowed},
       {"teacher_nats_per_token", budget.teacher_loss},
       {"before", {{"nats_per_token", budget.before.loss}, {"state_bytes", budget.before.bytes}}},
       {"probes", std::move(probes)},
-      {"layer_windows", std::move(windows)},
+      {"layer_windows", by_layer(budget.layer_windows)},
+      {"layer_feature_ranks", by_layer(budget.layer_feature_ranks)},
       {"after", {{"nats_per_token", budget.after.loss}, {"state_bytes", budget.after.bytes}}}};
 }
 
@@ -177,25 +213,25 @@ std::string state_budget_to_text(const StateBudget& budget) {
   for (const LayerProbe& probe : budget.probes) {
     const double gain = budget.before.loss - probe.loss;
     lines.push_back({fmt::format("layer {}", probe.layer), fmt::format("{}", probe.window_keys),
+                     probe.feature_rank > 0 ? fmt::format("{}", probe.feature_rank) : "-",
                      fmt::format("{:.4f}", probe.loss), fmt::format("{:+.4f}", gain),
                      format_bytes(static_cast<double>(probe.bytes - budget.before.bytes))});
   }
-  std::string text = format_table({"widened", "keys", "nats/token", "gain", "more state"}, lines);
+  std::string text =
+      format_table({"widened", "keys", "rank", "nats/token", "gain", "more state"}, lines);
   text += "\nlargest gain of each layer alone\n";
   for (const auto& [layer, gain] : best) {
     text += fmt::format("layer {:>3}  {:7.4f}  {}\n", layer, gain, bar(gain, largest));
   }
-  std::string windows;
-  for (const auto& [layer, keys] : budget.layer_windows) {
-    windows += fmt::format("{}{}: {}", windows.empty() ? "" : ", ", layer, keys);
+  text += "\n" + layers_text("layer_windows", budget.layer_windows);
+  if (!budget.layer_feature_ranks.empty()) {
+    text += layers_text("layer_feature_ranks", budget.layer_feature_ranks);
   }
-  text += fmt::format(
-      "\nlayer_windows: {{{}}}\n{} of {} a sequence; {:.4f} -> {:.4f} nats/token untrained "
-      "(teacher "
-      "{:.4f})\n",
-      windows, format_bytes(static_cast<double>(budget.after.bytes)),
-      format_bytes(static_cast<double>(budget.allowed)), budget.before.loss, budget.after.loss,
-      budget.teacher_loss);
+  text +=
+      fmt::format("{} of {} a sequence; {:.4f} -> {:.4f} nats/token untrained (teacher {:.4f})\n",
+                  format_bytes(static_cast<double>(budget.after.bytes)),
+                  format_bytes(static_cast<double>(budget.allowed)), budget.before.loss,
+                  budget.after.loss, budget.teacher_loss);
   return text;
 }
 

@@ -54,18 +54,20 @@ void read_hybrid(ConfigReader reader, Plan& plan) {
   }
 }
 
-/// `layer_windows: {7: 256}`
-void read_layer_windows(ConfigReader reader, Plan& plan) {
+/// `{7: 256}`: numbers of single layers.
+std::map<int64_t, int64_t> read_layers(ConfigReader reader, const Range& range) {
+  std::map<int64_t, int64_t> layers;
   for (const std::string& key : reader.keys()) {
-    const int64_t keys = reader.integer(key, window_keys_range());
+    const int64_t number = reader.integer(key, range);
     int64_t layer = 0;
     const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), layer);
     if (error != std::errc() || end != key.data() + key.size() || layer < 0) {
       reader.problem(key, "expected the number of a layer, counted from 0");
-    } else if (!plan.layer_windows.emplace(layer, keys).second) {
+    } else if (!layers.emplace(layer, number).second) {
       reader.problem(key, fmt::format("layer {} is listed twice", layer));
     }
   }
+  return layers;
 }
 
 /// The keys that a recipe uses; all but state_bytes and state_dtype are required.
@@ -81,8 +83,12 @@ Plan read_keys(ConfigReader& reader, const std::string& name) {
     plan.settings["state_dtype"] = reader.choice("state_dtype", {"float32", "bfloat16"}, "float32");
   }
   if (recipe.has_window) {
-    read_layer_windows(reader.section("layer_windows"), plan);
+    plan.layer_windows = read_layers(reader.section("layer_windows"), window_keys_range());
     plan.state_bytes = reader.integer("state_bytes", 0, at_least(0));
+  }
+  if (recipe.has_feature_rank && reader.has("layer_feature_ranks")) {
+    plan.layer_feature_ranks =
+        read_layers(reader.section("layer_feature_ranks"), feature_rank_range());
   }
   read_hybrid(reader.section("hybrid"), plan);
   return plan;
@@ -125,24 +131,41 @@ std::vector<bool> softmax_flags(const Plan& plan, int64_t num_layers) {
   return is_softmax;
 }
 
-/// window_keys of every layer; of no meaning where a layer keeps softmax attention.
-std::vector<int64_t> windows_of_layers(const Plan& plan, const std::vector<bool>& is_softmax) {
-  std::vector<int64_t> windows(is_softmax.size(), plan.window_keys);
-  for (const auto& [layer, keys] : plan.layer_windows) {
-    if (layer >= static_cast<int64_t>(windows.size())) {
+/// Refuses numbers of layers that there are not, or that keep softmax attention and have no `what`.
+void check_layers(const char* key, const char* what, const std::map<int64_t, int64_t>& layers,
+                  const std::vector<bool>& is_softmax) {
+  for (const auto& [layer, number] : layers) {
+    if (layer >= static_cast<int64_t>(is_softmax.size())) {
       throw UsageError(
-          fmt::format("layer_windows: expected layers below {}, found {}", windows.size(), layer));
+          fmt::format("{}: expected layers below {}, found {}", key, is_softmax.size(), layer));
     }
     if (is_softmax[layer]) {
-      throw UsageError(fmt::format(
-          "layer_windows: layer {} keeps softmax attention (hybrid) and has no window", layer));
+      throw UsageError(fmt::format("{}: layer {} keeps softmax attention (hybrid) and has no {}",
+                                   key, layer, what));
     }
-    windows[layer] = keys;
   }
-  return windows;
+}
+
+int64_t number_of(const std::map<int64_t, int64_t>& layers, int64_t layer, int64_t others) {
+  const auto found = layers.find(layer);
+  return found == layers.end() ? others : found->second;
+}
+
+Json layers_to_json(const std::map<int64_t, int64_t>& layers) {
+  Json json = Json::object();
+  for (const auto& [layer, number] : layers) json[std::to_string(layer)] = number;
+  return json;
 }
 
 }  // namespace
+
+int64_t Plan::window_of(int64_t layer) const {
+  return number_of(layer_windows, layer, window_keys);
+}
+
+int64_t Plan::feature_rank_of(int64_t layer) const {
+  return number_of(layer_feature_ranks, layer, settings.value("feature_rank", int64_t{0}));
+}
 
 Plan read_plan(ConfigReader& reader) {
   const std::string recipe = reader.text("recipe", "none");
@@ -173,14 +196,12 @@ Json plan_to_json(const Plan& plan) {
   Json json;
   json["recipe"] = plan.recipe;
   if (plan.is_teacher()) return json;
-  const bool has_window = find_recipe(plan.recipe).has_window;
-  if (has_window) json["window_keys"] = plan.window_keys;
+  const Recipe& recipe = find_recipe(plan.recipe);
+  if (recipe.has_window) json["window_keys"] = plan.window_keys;
   json.update(plan.settings);
-  if (has_window) {
-    json["layer_windows"] = Json::object();
-    for (const auto& [layer, keys] : plan.layer_windows) {
-      json["layer_windows"][std::to_string(layer)] = keys;
-    }
+  if (recipe.has_window) json["layer_windows"] = layers_to_json(plan.layer_windows);
+  if (recipe.has_feature_rank) {
+    json["layer_feature_ranks"] = layers_to_json(plan.layer_feature_ranks);
   }
   json["hybrid"] = {{"every", plan.hybrid_every}, {"layers", plan.softmax_layers}};
   return json;
@@ -217,12 +238,15 @@ MixerStack build_stack(const Plan& plan, const ModelConfig& config, at::Device d
         "state_bytes: windows are chosen by tigon train, which has text to try them on");
   }
   const std::vector<bool> is_softmax = softmax_flags(plan, config.num_layers);
-  const std::vector<int64_t> windows = windows_of_layers(plan, is_softmax);
+  check_layers("layer_windows", "window", plan.layer_windows, is_softmax);
+  check_layers("layer_feature_ranks", "features", plan.layer_feature_ranks, is_softmax);
   const Recipe& recipe = find_recipe(plan.recipe);
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
     if (is_softmax[layer]) continue;
     const MixerSizes sizes{head_shape(config), config.hidden_size, device, layer};
-    stack[layer] = recipe.make_mixer(sizes, windows[layer], plan.settings);
+    Json settings = plan.settings;
+    if (recipe.has_feature_rank) settings["feature_rank"] = plan.feature_rank_of(layer);
+    stack[layer] = recipe.make_mixer(sizes, plan.window_of(layer), settings);
   }
   return stack;
 }

@@ -14,15 +14,21 @@ struct Plan {
   std::string recipe = "none";                    // a file of configs/recipes
   int64_t window_keys = 64;                       // of no meaning to a recipe without a window
   std::map<int64_t, int64_t> layer_windows = {};  // window_keys of single layers, by number
-  Json settings = Json::object();                 // the recipe's own keys (linearize/recipes.h)
-  // Bytes of state a sequence that a training run may spend on wider windows (eval/state_budget.h)
-  // by setting layer_windows; 0: none. A plan whose budget is not spent yet builds no stack.
+  // feature_rank of single layers, where the recipe has that key.
+  std::map<int64_t, int64_t> layer_feature_ranks = {};
+  Json settings = Json::object();  // the recipe's own keys (linearize/recipes.h)
+  // Bytes of state a sequence that a training run may spend on wider windows and features
+  // (eval/state_budget.h) by setting layer_windows and layer_feature_ranks; 0: none. A plan whose
+  // budget is not spent yet builds no stack.
   int64_t state_bytes = 0;
   int64_t hybrid_every = 0;  // hybrid.every: 8 = seven linearized layers, then one softmax;
                              // 0: all layers linearized
   std::vector<int64_t> softmax_layers = {};  // hybrid.layers: or these layers by number, ascending
 
   bool is_teacher() const { return recipe == "none"; }
+  int64_t window_of(int64_t layer) const;
+  /// 0 where the recipe has no feature_rank, too.
+  int64_t feature_rank_of(int64_t layer) const;
   bool operator==(const Plan&) const = default;
 };
 

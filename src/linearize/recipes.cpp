@@ -13,6 +13,14 @@ Json no_settings(ConfigReader&) {
   return Json::object();
 }
 
+}  // namespace
+
+Range feature_rank_range() {
+  return between(0, 1 << 10);
+}
+
+namespace {
+
 std::shared_ptr<const Mixer> window(const MixerSizes& sizes, int64_t window_keys, const Json&) {
   return make_window_mixer(sizes.heads, {.window_keys = window_keys});
 }
@@ -38,7 +46,8 @@ std::shared_ptr<const Mixer> liger_gla(const MixerSizes& sizes, int64_t window_k
 Json tigon_settings(ConfigReader& reader) {
   Json settings;
   settings["decay_time"] = reader.number("decay_time", above(0));
-  settings["feature_rank"] = reader.integer("feature_rank", between(0, 1 << 10));
+  // Folders written before the key existed lack it.
+  settings["feature_rank"] = reader.integer("feature_rank", 0, feature_rank_range());
   return settings;
 }
 
@@ -75,7 +84,10 @@ constexpr Recipe kWindowSinksRecipe = {.name = "window-sinks",
                                        .make_mixer = window_sinks,
                                        .has_matrices = false};
 constexpr Recipe kLigerGlaRecipe = {"liger-gla", liger_gla_settings, liger_gla};
-constexpr Recipe kTigonRecipe = {"tigon", tigon_settings, tigon_joint};
+constexpr Recipe kTigonRecipe = {.name = "tigon",
+                                 .read_settings = tigon_settings,
+                                 .make_mixer = tigon_joint,
+                                 .has_feature_rank = true};
 
 constexpr std::array kRecipes = {&kWindowRecipe,        &kWindowSinksRecipe,    &kLigerGlaRecipe,
                                  &kLigerHgrn2Recipe,    &kLigerGsaRecipe,       &kLigerMamba2Recipe,

@@ -24,10 +24,13 @@ struct Recipe {
   /// A mixer with parameters serves one layer.
   std::shared_ptr<const Mixer> (*make_mixer)(const MixerSizes& sizes, int64_t window_keys,
                                              const Json& settings);
-  bool has_window = true;    // whether window_keys and layer_windows are keys of it
-  bool has_matrices = true;  // whether state_dtype is one
+  bool has_window = true;         // whether window_keys and layer_windows are keys of it
+  bool has_matrices = true;       // whether state_dtype is one
+  bool has_feature_rank = false;  // whether feature_rank, a setting, can differ by layer
 };
 
+/// Of the key feature_rank.
+Range feature_rank_range();
 /// What state_dtype says of a recipe's recurrent matrices.
 at::ScalarType state_dtype(const Json& settings);
 

@@ -56,7 +56,9 @@ std::map<std::string, std::string> shortest_keys(const std::vector<std::string>&
       const auto has_it = [&](const std::string& other) {
         return other != key && ending(other, parts) == name;
       };
-      if (name == key || std::ranges::none_of(keys, has_it)) names[key] = name;
+      // A number alone (of a layer) says nothing.
+      const bool is_word = std::isdigit(static_cast<unsigned char>(name.front())) == 0;
+      if (name == key || (is_word && std::ranges::none_of(keys, has_it))) names[key] = name;
     }
   }
   return names;

@@ -11,7 +11,8 @@ namespace tigon {
 /// The keys that differ between runs, in the order of the file.
 std::vector<std::string> varied_keys(const SweepConfig& config);
 
-/// Each key's shortest ending that no other key has: "train.optimizer.lr" → "lr".
+/// Each key's shortest ending that no other key has and that does not begin with a digit:
+/// "train.optimizer.lr" → "lr", "linearize.layer_windows.7" → "layer_windows.7".
 std::map<std::string, std::string> shortest_keys(const std::vector<std::string>& keys);
 
 /// "window_window_keys-64": the variant's name (else its settings), then those of the grid; letters

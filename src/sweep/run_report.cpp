@@ -52,7 +52,11 @@ std::vector<RunGroup> make_groups(const std::vector<RunSummary>& runs,
   for (size_t i = 0; i < runs.size(); ++i) {
     if (!runs[i].is_complete()) continue;
     const auto settings = settings_of(runs[i], differing);
-    auto group = std::ranges::find(groups, settings, &RunGroup::settings);
+    // A folder without its config could hold anything: such a run is a group of its own.
+    const bool has_config = !runs[i].settings.empty();
+    auto group = std::ranges::find_if(groups, [&](const RunGroup& other) {
+      return has_config && !runs[other.runs.front()].settings.empty() && other.settings == settings;
+    });
     if (group == groups.end()) {
       group = groups.insert(groups.end(), {without_seed(runs[i].name), {}, settings, {}});
     }

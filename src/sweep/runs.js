@@ -1,7 +1,11 @@
 const {runs, groups, differing} = data;
 const mean = (group, id) => group.numbers[id] ? group.numbers[id].mean : undefined;
 const recipe = (group) => runs[group.indices[0]].recipe;
-const budgetKeys = ['train.tokens', 'train.steps', 'train.epochs'];
+const isBudget = (key) => ['train.tokens', 'train.steps', 'train.epochs'].includes(key);
+/// Settings of a recipe that say how many bytes its state has.
+const isMemory = (key) =>
+    /^linearize\.(window_keys|state_bytes|state_dtype|feature_rank|layer_windows|layer_feature_ranks)\b/
+        .test(key);
 
 const show = {
   tokens: count,
@@ -15,6 +19,7 @@ const show = {
   tokens_per_s: count,
   peak_memory_bytes: bytes,
 };
+const kMostLegend = 12;  // labels that still can be told apart
 const showNumber = (id, value) => show[id] ? show[id](value) : fixed(value, 4);
 function showSetting(value) {
   if (value === undefined) return '–';
@@ -59,18 +64,30 @@ function showTiles() {
   if (seconds > 0) addTile('training time of all runs', duration(seconds));
 }
 
-/// Groups that differ in nothing but `keys`, as lists; each has its recipe in common.
-function series(list, keys) {
+/// Groups that differ in nothing but keys that are left out, as lists; each has its recipe in
+/// common. A group by itself goes by its own name.
+function series(list, isLeftOut) {
   const found = new Map();
   for (const group of list) {
-    const rest = differing.filter((key) => !keys.includes(key) && isKnown(group.settings[key]));
+    const rest = differing.filter((key) => !isLeftOut(key) && isKnown(group.settings[key]));
     const parts = rest.filter((key) => key !== 'linearize.recipe')
         .map((key) => `${data.short_keys[key]} ${showSetting(group.settings[key])}`);
     const name = [recipe(group), ...parts].join(', ');
     if (!found.has(name)) found.set(name, []);
     found.get(name).push(group);
   }
-  return [...found].map(([name, members]) => ({name, members}));
+  return [...found].map(([name, members]) =>
+      ({name: members.length === 1 ? members[0].name : name, members}));
+}
+
+/// A few values far outside would squeeze what there is to see: bounds of an axis that leave them
+/// out, and a note that says so. Without `bounds` everything is shown.
+function without(section, values, bounds) {
+  const outside = bounds ? values.filter((y) => y < bounds.min || y > bounds.max).length : 0;
+  if (outside === 0 || outside === values.length) return {};
+  const mark = outside === 1 ? '1 mark lies' : `${outside} marks lie`;
+  byId(section).querySelector('.note').append(` ${mark} beyond the axis; the table has all.`);
+  return bounds;
 }
 
 function points(members, xId, yId) {
@@ -98,7 +115,7 @@ function pointLabel(item, shown) {
 function showState() {
   const sets = [];
   let index = 0;
-  const all = series(groups, ['linearize.window_keys']);
+  const all = series(groups, isMemory);
   const isWindow = ({members}) => recipe(members[0]) === 'window';
   // The windows first, so that the line to beat has the same colour on every page.
   for (const {name, members} of [...all.filter(isWindow), ...all.filter((one) => !isWindow(one))]) {
@@ -119,6 +136,10 @@ function showState() {
   const low = Math.min(...sizes) / 1.25, high = Math.max(...sizes) * 1.25;
   const losses = sets.flatMap((set) => set.data.map((point) => point.y));
   const highest = Math.max(...losses);
+  const teacher = common('teacher'), untrained = common('window_only');
+  const gap = untrained - teacher;
+  const bounds = gap > 0 ?
+      {min: Math.min(teacher, ...losses) - gap / 10, max: untrained + gap / 4} : undefined;
   for (const [id, label, dash] of
            [['teacher', 'teacher', [7, 4]], ['window_only', '64-key window, untrained', [2, 3]]]) {
     const y = common(id);
@@ -136,8 +157,15 @@ function showState() {
       afterBuildTicks: (scale) => { scale.ticks = ticks; },
       ticks: {color: css('--muted'), autoSkip: true, callback: (value) => bytes(value)},
     }),
-    y: axis('nats a token'),
+    y: axis('nats a token', without('state', losses, bounds)),
     interaction: nearest,
+    legend: {
+      labels: {
+        color: css('--muted'), boxWidth: 18, boxHeight: 2,
+        // The lines, where there are too many marks to name them all.
+        filter: (item) => sets.length <= kMostLegend || sets[item.datasetIndex].data.length > 1,
+      },
+    },
     tooltip: {
       title: (items) => bytes(items[0].parsed.x),
       label: (item) => pointLabel(item, (value) => fixed(value, 4)),
@@ -147,7 +175,6 @@ function showState() {
 
 const tokensAxis = () =>
     axis('tokens', {ticks: {color: css('--muted'), maxTicksLimit: 7, callback: (v) => count(v)}});
-const kMostLegend = 12;  // labels that still can be told apart
 
 function showValidation() {
   const sets = [];
@@ -190,7 +217,7 @@ function showRecovered() {
     showBars('recovered', 'recovered-chart', recovered, percent, '');
     return;
   }
-  const all = series(groups, budgetKeys);
+  const all = series(groups, isBudget);
   const sets = all.map(({name, members}, index) => line(
       name, points(members, 'tokens', 'recovered').map((point) => ({...point, y: 100 * point.y,
         spread: 100 * point.spread})), color(index), {pointRadius: 4, pointHoverRadius: 7}))
@@ -199,9 +226,10 @@ function showRecovered() {
     byId('recovered').remove();
     return;
   }
+  const shares = sets.flatMap((set) => set.data.map((point) => point.y));
   drawChart('recovered-chart', '', sets, {
     x: tokensAxis(),
-    y: axis('recovered, %'),
+    y: axis('recovered, %', without('recovered', shares, {min: -50, max: 150})),
     interaction: nearest,
     legend: {display: sets.length > 1 && sets.length <= kMostLegend},
     tooltip: {

@@ -64,9 +64,10 @@ RowBatch calibration_batch(const RunConfig& config, const RunParts& parts, at::D
   return make_row_batch(rows, device);
 }
 
-/// Chooses the windows of a plan with a budget, on the rows that mixers are calibrated on.
-std::optional<StateBudget> choose_windows(RunConfig& config, const Model& model,
-                                          const RunParts& data) {
+/// Chooses the windows and features of a plan with a budget, on the rows that mixers are calibrated
+/// on.
+std::optional<StateBudget> spend_budget(RunConfig& config, const Model& model,
+                                        const RunParts& data) {
   if (config.plan.state_bytes == 0) return std::nullopt;
   if (!model.config.linearize.is_null()) {
     throw UsageError(
@@ -78,6 +79,7 @@ std::optional<StateBudget> choose_windows(RunConfig& config, const Model& model,
   StateBudget budget = spend_state_budget(model, config.plan, config.plan.state_bytes,
                                           calibration_batch(config, data, model.device));
   config.plan.layer_windows = budget.layer_windows;
+  config.plan.layer_feature_ranks = budget.layer_feature_ranks;
   config.plan.state_bytes = 0;
   return budget;
 }
@@ -127,7 +129,7 @@ RunParts build_run_parts(RunConfig& config) {
   LoadedModel loaded = load(config, *tokenizer);
   RunParts data;
   open_data(config, *tokenizer, loaded.model.config.vocab_size, data);
-  data.budget = choose_windows(config, loaded.model, data);
+  data.budget = spend_budget(config, loaded.model, data);
   RunParts parts = convert_for_training(config, std::move(loaded));
   parts.tokenizer = std::move(tokenizer);
   parts.budget = std::move(data.budget);

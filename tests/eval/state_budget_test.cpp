@@ -106,6 +106,32 @@ TEST_CASE("a large budget is spent only where it pays, and always in the same wa
   CHECK(text.find("layer_windows: {") != std::string::npos);
 }
 
+TEST_CASE("a budget buys features of second order too", "[state_budget]") {
+  Case c;
+  c.plan = load_plan("tigon", {"window_keys=4", "feature_rank=3", "layer_feature_ranks={1: 13}"});
+  const StateBudget budget = spend_state_budget(c.model, c.plan, 1 << 30, c.rows);
+  std::map<int64_t, std::vector<int64_t>> ranks;  // of the probes with the plan's windows
+  for (const LayerProbe& probe : budget.probes) {
+    INFO("layer " << probe.layer << ", " << probe.window_keys << " keys, " << probe.feature_rank);
+    Plan wider = c.with(probe.layer, probe.window_keys);
+    wider.layer_feature_ranks[probe.layer] = probe.feature_rank;
+    CHECK(probe.bytes == c.bytes(wider));
+    CHECK(probe.bytes > budget.before.bytes);
+    if (probe.window_keys == 4) ranks[probe.layer].push_back(probe.feature_rank);
+  }
+  CHECK(ranks[0] == std::vector<int64_t>{5, 7, 11});
+  CHECK(ranks[1] == std::vector<int64_t>{14});
+  CHECK(budget.probes.size() == kLayers * 4 + 3 + 1 + 3);
+  Plan chosen = c.plan;
+  chosen.layer_windows = budget.layer_windows;
+  chosen.layer_feature_ranks = budget.layer_feature_ranks;
+  CHECK(chosen.layer_feature_ranks.at(1) >= 13);
+  CHECK(budget.after.bytes == c.bytes(chosen));
+  const std::string text = state_budget_to_text(budget);
+  CHECK(text.find("layer_feature_ranks: {") != std::string::npos);
+  CHECK(state_budget_to_json(budget).at("probes").at(4).at("feature_rank") == 5);
+}
+
 TEST_CASE("budgets that cannot be spent are refused", "[state_budget]") {
   const Case c;
   check_refused<UsageError>(

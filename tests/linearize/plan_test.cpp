@@ -74,6 +74,10 @@ TEST_CASE("keys of a recipe can be overridden by name", "[plan]") {
   CHECK(wider.layer_windows == std::map<int64_t, int64_t>{{0, 128}, {7, 256}});
   CHECK(wider.settings.at("decay_time") == 100);
   CHECK(load_plan("window", {"layer_windows.3=32"}).layer_windows.at(3) == 32);
+  const Plan ranks = load_plan("tigon", {"feature_rank=8", "layer_feature_ranks={3: 12}"});
+  CHECK(ranks.feature_rank_of(3) == 12);
+  CHECK(ranks.feature_rank_of(2) == 8);
+  CHECK(load_plan("window").feature_rank_of(0) == 0);
 }
 
 TEST_CASE("a plan is read from a YAML file", "[plan]") {
@@ -144,6 +148,9 @@ TEST_CASE("values that do not exist are refused", "[plan]") {
   check_plan_refused("lolcats", {"window_factor=1"}, "window_factor");
   check_plan_refused("lolcats", {"affine_factors=maybe"}, "affine_factors");
   check_plan_refused("window", {"layer_windows.last=64"}, "expected the number of a layer");
+  check_plan_refused("tigon", {"layer_feature_ranks.last=4"}, "expected the number of a layer");
+  check_plan_refused("tigon", {"layer_feature_ranks.1=-1"}, "layer_feature_ranks.1");
+  check_plan_refused("lolcats", {"layer_feature_ranks={}"}, "layer_feature_ranks");
   check_plan_refused("window", {"layer_windows.-1=64"}, "expected the number of a layer");
   check_plan_refused("window", {"layer_windows.1=0"}, "layer_windows.1");
   check_plan_refused("window", {"layer_windows={1: 64, 01: 32}"}, "layer 1 is listed twice");
@@ -154,6 +161,7 @@ TEST_CASE("a plan survives JSON", "[plan]") {
   for (const Plan& plan :
        {load_plan("none"), load_plan("window", {"hybrid.layers=[0]"}),
         load_plan("tigon", {"layer_windows={0: 7, 11: 300}", "hybrid.layers=[3]"}),
+        load_plan("tigon", {"feature_rank=4", "layer_feature_ranks={0: 0, 11: 5}"}),
         load_plan("tigon", {"state_dtype=bfloat16"}), load_plan("window-sinks", {"sinks=9"}),
         load_plan("liger-hgrn2", {"lower_bound=0.1"}),
         load_plan("liger-gsa", {"slots=32", "hybrid.every=8"}), load_plan("liger-mamba2"),

@@ -33,7 +33,7 @@ EXPORTS = {
     "one-key": ("liger-gla", ["window_keys=1", "gate_normalizer=2"], "tied", "TigonForCausalLM"),
     "wider-layer": ("window", ["window_keys=5", "layer_windows.1=20"], "tied", "TigonForCausalLM"),
     "tigon": ("tigon", ["window_keys=8", "layer_windows.2=13", "decay_time=20"], "llama3", "TigonForCausalLM"),
-    "tigon-second-order": ("tigon", ["window_keys=8", "feature_rank=3"], "tied", "TigonForCausalLM"),
+    "tigon-second-order": ("tigon", ["window_keys=8", "feature_rank=3", "layer_feature_ranks={0: 0, 2: 5}"], "tied", "TigonForCausalLM"),
     "tigon-hybrid": ("tigon", ["window_keys=1", "hybrid.layers=[1]"], "tied", "TigonForCausalLM"),
     "none": ("none", [], "tied", "LlamaForCausalLM"),
 }

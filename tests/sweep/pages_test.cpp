@@ -65,6 +65,30 @@ TEST_CASE("the page of several runs draws its charts and tables", "[pages]") {
   }
 }
 
+TEST_CASE("a run that is far off does not squeeze the charts of all others", "[pages]") {
+  const auto chromium = find_chromium();
+  if (!chromium) return print_skip("needs Chromium, which is not installed");
+  const TemporaryFolder folder;
+  write_runs(folder.path());
+  for (const int64_t tokens : {1'000'000, 2'000'000}) {
+    write_run(folder.path(), {.name = fmt::format("supra-{}", tokens),
+                              .recipe = "supra",
+                              .tokens = tokens,
+                              .trained = 4.9,
+                              .recovered = -8.3});
+  }
+  const auto file = folder.write(
+      "page.html", runs_html(make_report(read_runs({folder.path()})), "far", folder.path()));
+  const RenderedPage page = render(*chromium, file);
+  INFO(page.messages);
+  CHECK(page.messages.find("Uncaught") == std::string::npos);
+  const std::string note = "2 marks lie beyond the axis; the table has all.";
+  const size_t in_state = page.document.find(note);
+  REQUIRE(in_state != std::string::npos);
+  CHECK(page.document.find(note, in_state + 1) != std::string::npos);  // recovered
+  CHECK(page.document.find("4.9000") != std::string::npos);
+}
+
 TEST_CASE("text in a page of several runs cannot become markup", "[pages]") {
   const auto chromium = find_chromium();
   if (!chromium) return print_skip("needs Chromium, which is not installed");

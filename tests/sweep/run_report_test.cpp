@@ -101,6 +101,16 @@ TEST_CASE("seeds are one line, and only settings that differ are shown", "[repor
   CHECK(group_named(report, "window_window_keys-16").numbers.at("trained").mean == Approx(3.28));
 }
 
+TEST_CASE("complete runs without a config are not taken for seeds of one another", "[report]") {
+  const TemporaryFolder folder;
+  for (const char* name : {"one", "two"}) {
+    write_run(folder.path(), {.name = name});
+    std::filesystem::remove(folder / name / "config.yaml");
+  }
+  write_run(folder.path(), {.name = "three"});
+  CHECK(make_report(read_runs({folder.path()})).groups.size() == 3);
+}
+
 TEST_CASE("the markdown table has what people compare", "[report]") {
   const TemporaryFolder folder;
   write_runs(folder.path());

@@ -62,14 +62,15 @@ TEST_CASE("what is set for all runs reaches them, the command line last", "[swee
 }
 
 TEST_CASE("keys are shortened as far as they stay different", "[sweep]") {
-  const auto names = shortest_keys(
-      {"data.seq_len", "train.optimizer.lr", "lora.rank", "other.rank", "seed", "data.seed"});
+  const auto names = shortest_keys({"data.seq_len", "train.optimizer.lr", "lora.rank", "other.rank",
+                                    "seed", "data.seed", "linearize.layer_windows.7"});
   CHECK(names.at("data.seq_len") == "seq_len");
   CHECK(names.at("train.optimizer.lr") == "lr");
   CHECK(names.at("lora.rank") == "lora.rank");
   CHECK(names.at("other.rank") == "other.rank");
   CHECK(names.at("seed") == "seed");
   CHECK(names.at("data.seed") == "data.seed");
+  CHECK(names.at("linearize.layer_windows.7") == "layer_windows.7");
 }
 
 TEST_CASE("a seed is put to a name and taken off again", "[sweep]") {

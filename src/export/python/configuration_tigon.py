@@ -93,6 +93,10 @@ class TigonConfig(PretrainedConfig):
         windows = self.base_layer("windows", [])
         return windows[layer] if windows else 0
 
+    def feature_rank_of_layer(self, layer):
+        """Of a layer of the recipe tigon; 0: its features are a softmax."""
+        return self.linearize["layer_feature_ranks"].get(str(layer), self.linearize["feature_rank"])
+
     def has_rounded_states(self):
         """Whether recurrent states are bfloat16 between tokens."""
         return (self.linearize or {}).get("state_dtype") == "bfloat16"

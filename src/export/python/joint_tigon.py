@@ -31,7 +31,7 @@ class TigonMixer(WindowMixer):
     def __init__(self, config, layer):
         super().__init__(config, layer)
         H, G, D, M = config.num_attention_heads, config.num_key_value_heads, config.head_dim, config.hidden_size
-        self.rank = config.linearize["feature_rank"]  # 0: softmax of as many numbers as a head has
+        self.rank = config.feature_rank_of_layer(layer)  # 0: softmax of as many numbers as a head has
         R = self.rank or D
         self.channels = (R + 1) * (R + 2) // 2 if self.rank else 2 * R  # E
         self.w_q, self.b_q = nn.Parameter(torch.empty(H, D, R)), nn.Parameter(torch.empty(H, R))
