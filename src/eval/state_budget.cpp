@@ -11,9 +11,10 @@
 
 #include "core/error.h"
 #include "core/format.h"
+#include "core/progress.h"
 #include "core/table.h"
+#include "eval/calibrated_mixers.h"
 #include "eval/perplexity.h"
-#include "linearize/calibrate.h"
 #include "model/state.h"
 
 namespace tigon {
@@ -26,18 +27,26 @@ constexpr double kBarWidth = 40;  // characters of the largest gain
 
 class Prober {
  public:
-  Prober(const Model& model, const RowBatch& rows) : model_(model), rows_(rows) {}
+  Prober(const Model& model, const RowBatch& rows)
+      : model_(model), rows_(rows), mixers_(model, rows) {}
 
   double loss(const MixerStack& stack) const {
     return summed_loss(model_, stack, rows_, /*use_adapters=*/false) /
            static_cast<double>(rows_.num_targets);
   }
 
-  /// Of a plan once it is calibrated.
-  double calibrated_loss(const Plan& plan) const {
-    const MixerStack stack = build_stack(plan, model_.config, model_.device);
-    calibrate(model_, stack, rows_.batch);
-    return loss(stack);
+  /// Of plans once they are calibrated, one after the other, with a progress line.
+  std::vector<double> calibrated_losses(const std::vector<Plan>& plans, const std::string& title) {
+    Progress progress(title, static_cast<int64_t>(plans.size()), "probes");
+    mixers_.prepare(plans);
+    std::vector<double> losses;
+    for (const Plan& plan : plans) {
+      losses.push_back(loss(mixers_.stack(plan)));
+      progress.update(static_cast<int64_t>(losses.size()),
+                      fmt::format("{:.4f} nats/token", losses.back()));
+    }
+    progress.finish();
+    return losses;
   }
 
   int64_t bytes(const Plan& plan) const {
@@ -48,6 +57,7 @@ class Prober {
  private:
   const Model& model_;
   const RowBatch& rows_;
+  CalibratedMixers mixers_;
 };
 
 Plan widened(Plan plan, const LayerProbe& probe) {
@@ -85,19 +95,23 @@ std::vector<LayerProbe> wider_layers(const Plan& plan, int64_t layer, int64_t lo
 }
 
 /// Every layer widened alone to every size, as far as the state then has no more than `most_bytes`.
-std::vector<LayerProbe> probe_layers(const Prober& prober, const Plan& plan,
-                                     const ModelConfig& config, int64_t longest,
-                                     int64_t most_bytes) {
+std::vector<LayerProbe> probe_layers(Prober& prober, const Plan& plan, const ModelConfig& config,
+                                     int64_t longest, int64_t most_bytes,
+                                     const std::string& title) {
   std::vector<LayerProbe> probes;
+  std::vector<Plan> plans;
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
     for (LayerProbe probe : wider_layers(plan, layer, longest, config.head_dim)) {
-      const Plan wider = widened(plan, probe);
+      Plan wider = widened(plan, probe);
       probe.bytes = prober.bytes(wider);
       if (probe.bytes > most_bytes) continue;
-      probe.loss = prober.calibrated_loss(wider);
       probes.push_back(probe);
+      plans.push_back(std::move(wider));
     }
   }
+  if (probes.empty()) return probes;
+  const std::vector<double> losses = prober.calibrated_losses(plans, title);
+  for (size_t i = 0; i < probes.size(); ++i) probes[i].loss = losses[i];
   return probes;
 }
 
@@ -152,7 +166,7 @@ StateBudget spend_state_budget(const Model& model, const Plan& plan, int64_t sta
   if (plan.hybrid_every > 0 || !plan.softmax_layers.empty()) {
     throw UsageError("linearize.state_bytes: the memory of hybrid's softmax layers grows");
   }
-  const Prober prober(model, rows);
+  Prober prober(model, rows);
   Plan chosen = plan;
   chosen.state_bytes = 0;
   StateBudget budget;
@@ -164,10 +178,13 @@ StateBudget spend_state_budget(const Model& model, const Plan& plan, int64_t sta
         "is, found {}",
         budget.before.bytes, state_bytes));
   }
-  budget.before.loss = prober.calibrated_loss(chosen);
+  budget.before.loss = prober.calibrated_losses({chosen}, "state budget").front();
   budget.teacher_loss = prober.loss(make_teacher_stack(model.config));
+  int64_t choices = 0;
   const auto probe_all = [&](int64_t most_bytes) {
-    return probe_layers(prober, chosen, model.config, rows.batch.segments.longest, most_bytes);
+    const std::string title = fmt::format("state budget, choice {}", ++choices);
+    return probe_layers(prober, chosen, model.config, rows.batch.segments.longest, most_bytes,
+                        title);
   };
   budget.after = budget.before;
   // People see all; afterwards only what can still be bought is tried.

@@ -137,7 +137,7 @@ class TigonMixer : public Mixer {
   std::string describe() const override {
     const std::string features =
         maps_.second_order
-            ? fmt::format(" (features of second order of {} numbers)", options_.feature_rank)
+            ? fmt::format(" (features of second order, rank {})", options_.feature_rank)
             : "";
     return fmt::format("window of {} keys + linear recurrence{} under one denominator{}",
                        options_.window_keys, features, state_dtype_text(options_.state_dtype));

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include "eval/perplexity.h"
 #include "linearize/calibrate.h"
 #include "model/state.h"
 #include "support/catch.h"
@@ -118,6 +119,11 @@ TEST_CASE("a budget buys features of second order too", "[state_budget]") {
     CHECK(probe.bytes == c.bytes(wider));
     CHECK(probe.bytes > budget.before.bytes);
     if (probe.window_keys == 4) ranks[probe.layer].push_back(probe.feature_rank);
+    // As if it had been calibrated by itself.
+    const MixerStack stack = build_stack(wider, c.model.config, c.model.device);
+    calibrate(c.model, stack, c.rows.batch);
+    CHECK(probe.loss ==
+          summed_loss(c.model, stack, c.rows, false) / static_cast<double>(c.rows.num_targets));
   }
   CHECK(ranks[0] == std::vector<int64_t>{5, 7, 11});
   CHECK(ranks[1] == std::vector<int64_t>{14});

@@ -58,7 +58,7 @@ TEST_CASE("A tigon mixer of second order has maps of a few numbers") {
   const auto mixer =
       make_tigon_mixer(kShape, 48, {.window_keys = 24, .feature_rank = 5}, test_device());
   CHECK(mixer->describe() ==
-        "window of 24 keys + linear recurrence (features of second order of 5 numbers) under one "
+        "window of 24 keys + linear recurrence (features of second order, rank 5) under one "
         "denominator");
   auto found = parameters_of(*mixer);
   const auto options = at::device(test_device()).dtype(at::kFloat);
