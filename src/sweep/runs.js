@@ -81,10 +81,10 @@ function series(list, isLeftOut) {
 }
 
 /// A few values far outside would squeeze what there is to see: bounds of an axis that leave them
-/// out, and a note that says so. Without `bounds` everything is shown.
+/// out, and a note that says so. Without `bounds`, or if most lie outside, everything is shown.
 function without(section, values, bounds) {
   const outside = bounds ? values.filter((y) => y < bounds.min || y > bounds.max).length : 0;
-  if (outside === 0 || outside === values.length) return {};
+  if (outside === 0 || 2 * outside > values.length) return {};
   const mark = outside === 1 ? '1 mark lies' : `${outside} marks lie`;
   byId(section).querySelector('.note').append(` ${mark} beyond the axis; the table has all.`);
   return bounds;

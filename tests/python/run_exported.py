@@ -1,6 +1,6 @@
-"""Runs an exported folder and nothing else: run_exported.py FOLDER REQUEST.json ANSWER.json, in a process of its own.
+"""Runs exported folders and nothing else: run_exported.py REQUEST.json ANSWER.json FOLDER..., in a process of its own.
 
-The request holds "prompts" (lists of ids, of unequal length) and "new_tokens". The answer holds, for each prompt, the
+The request holds "prompts" (lists of ids, of unequal length) and "new_tokens". The answer holds for each folder and prompt the
 greedy continuation from one left-padded batch with the model's cache, the same with chunked prefill, the argmax
 tokens of forward passes without a cache over the prompt and the first of these continuations, and the bytes of the cache.
 """
@@ -20,11 +20,7 @@ def left_padded(prompts, pad):
 
 
 @torch.no_grad()
-def main(folder, request_path, answer_path):
-    with open(request_path) as file:
-        request = json.load(file)
-    torch.set_num_threads(1)  # tensors this small only wait for each other
-    prompts, new_tokens = request["prompts"], request["new_tokens"]
+def run(folder, prompts, new_tokens):
     model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True, dtype=torch.float32).eval()
     model.generation_config.eos_token_id = None
     # An id that occurs in the prompts: padding must be known by the mask alone.
@@ -46,8 +42,16 @@ def main(folder, request_path, answer_path):
     }
     if hasattr(cached.past_key_values, "num_bytes"):
         answer["cache_bytes"] = cached.past_key_values.num_bytes()
+    return answer
+
+
+def main(request_path, answer_path, *folders):
+    with open(request_path) as file:
+        request = json.load(file)
+    torch.set_num_threads(1)  # tensors this small only wait for each other
+    answers = {folder: run(folder, request["prompts"], request["new_tokens"]) for folder in folders}
     with open(answer_path, "w") as file:
-        json.dump(answer, file)
+        json.dump(answers, file)
 
 
 if __name__ == "__main__":

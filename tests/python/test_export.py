@@ -156,31 +156,35 @@ def test_chunks_equal_the_whole(exported):
     check_close("chunks", torch.cat(parts, dim=1), model(ids, use_cache=False).logits, "kFormsAgree")
 
 
-def run_alone(folder, tmp_path, prompts, new_tokens):
-    """Runs a copy of the folder in a process that sees neither this project nor the network."""
-    alone = tmp_path / "alone"
-    shutil.copytree(folder, alone / "model")
+# Longer than three windows, about one, and shorter than one.
+TEXTS = [invented_text(20, 1), invented_text(4, 2), invented_text(1, 3)]
+
+
+@pytest.fixture(scope="session")
+def answers(tmp_path_factory, exports, tokenizer_bytes):
+    """What copies of the folders give in a process that sees neither this project nor the network, by name."""
+    alone = tmp_path_factory.mktemp("alone")
+    for name in GENERATING:
+        shutil.copytree(exports / name, alone / name)
     shutil.copy(Path(__file__).parent / "run_exported.py", alone)
-    (alone / "request.json").write_text(json.dumps({"prompts": prompts, "new_tokens": new_tokens}))
+    tokenizer = sentencepiece.SentencePieceProcessor(model_proto=tokenizer_bytes)
+    prompts = [[tokenizer.bos_id(), *tokenizer.encode(text)] for text in TEXTS]
+    assert len(prompts[0]) > 3 * 12 and len({len(prompt) for prompt in prompts}) == 3
+    (alone / "request.json").write_text(json.dumps({"prompts": prompts, "new_tokens": 200}))
     environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "TIGON_SOURCE_FOLDER")}
     environment |= {"HF_HUB_OFFLINE": "1", "HF_HOME": str(alone / "cache")}
-    command = [sys.executable, "run_exported.py", "model", "request.json", "answer.json"]
+    command = [sys.executable, "run_exported.py", "request.json", "answers.json", *GENERATING]
     subprocess.run(command, cwd=alone, env=environment, check=True)
-    return json.loads((alone / "answer.json").read_text())
+    return json.loads((alone / "answers.json").read_text())
 
 
 @pytest.mark.parametrize("exported", GENERATING, indirect=True)
-def test_greedy_tokens_from_the_folder_alone(tmp_path, exported, tokenizer_bytes):
-    # Longer than three windows, about one, and shorter than one.
-    texts = [invented_text(20, 1), invented_text(4, 2), invented_text(1, 3)]
-    tokenizer = sentencepiece.SentencePieceProcessor(model_proto=tokenizer_bytes)
-    prompts = [[tokenizer.bos_id(), *tokenizer.encode(text)] for text in texts]
-    assert len(prompts[0]) > 3 * 12 and len({len(prompt) for prompt in prompts}) == 3
-    answer = run_alone(exported, tmp_path, prompts, new_tokens=200)
+def test_greedy_tokens_from_the_folder_alone(exported, answers):
+    answer = answers[exported.name]
     assert answer["class"] == EXPORTS[exported.name][3]
     assert answer["cached"] == answer["uncached"]
     assert answer["in_chunks"] == answer["cached"]
-    for text, found in zip(texts, answer["cached"], strict=True):
+    for text, found in zip(TEXTS, answer["cached"], strict=True):
         expected = json.loads(
             run_tigon("generate", "--model", exported, "--prompt", text, "--max-new-tokens", 200, "--ignore-eos",
                       "--json", "--device", "cpu", "--dtype", "float32")  # fmt: skip
