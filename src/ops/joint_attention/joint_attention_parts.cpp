@@ -45,13 +45,14 @@ at::Tensor joint_feature_map(const at::Tensor& x, const at::Tensor& w, const at:
     const at::Tensor z = mapped(w, b);
     return at::cat({z, -z}, -1).softmax(-1);
   }
-  // Both factors of every product come out of the map itself: gathering columns of the small
-  // weights costs less than gathering those of z, and its gradient far less.
+  // Both factors of every product come out of the map itself, whose columns are copied by a product
+  // with ones and zeros: its gradient adds in one order, unlike that of a gather.
   const int64_t R = w.size(2), products = R * (R + 1) / 2;
   const at::Tensor pairs = at::triu_indices(R, R, 0, at::device(x.device()).dtype(at::kLong));
   const at::Tensor left = pairs[0], right = pairs[1];
   const auto columns = [&](const at::Tensor& y) {
-    return at::cat({y, y.index_select(-1, left), y.index_select(-1, right)}, -1);
+    const at::Tensor eye = at::eye(R, y.options());
+    return y.matmul(at::cat({eye, eye.index_select(1, left), eye.index_select(1, right)}, 1));
   };
   const at::Tensor all = mapped(columns(w), columns(b));  // [N, H, R + 2 products]
   const at::Tensor scale =
