@@ -203,18 +203,13 @@ StateBudget spend_state_budget(const Model& model, const Plan& plan, int64_t sta
 Json state_budget_to_json(const StateBudget& budget) {
   Json probes = Json::array();
   for (const LayerProbe& probe : budget.probes) probes.push_back(probe_to_json(probe));
-  const auto by_layer = [](const std::map<int64_t, int64_t>& layers) {
-    Json json = Json::object();
-    for (const auto& [layer, number] : layers) json[std::to_string(layer)] = number;
-    return json;
-  };
   return {
       {"allowed_bytes", budget.allowed},
       {"teacher_nats_per_token", budget.teacher_loss},
       {"before", {{"nats_per_token", budget.before.loss}, {"state_bytes", budget.before.bytes}}},
       {"probes", std::move(probes)},
-      {"layer_windows", by_layer(budget.layer_windows)},
-      {"layer_feature_ranks", by_layer(budget.layer_feature_ranks)},
+      {"layer_windows", layers_to_json(budget.layer_windows)},
+      {"layer_feature_ranks", layers_to_json(budget.layer_feature_ranks)},
       {"after", {{"nats_per_token", budget.after.loss}, {"state_bytes", budget.after.bytes}}}};
 }
 

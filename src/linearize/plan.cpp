@@ -151,12 +151,6 @@ int64_t number_of(const std::map<int64_t, int64_t>& layers, int64_t layer, int64
   return found == layers.end() ? others : found->second;
 }
 
-Json layers_to_json(const std::map<int64_t, int64_t>& layers) {
-  Json json = Json::object();
-  for (const auto& [layer, number] : layers) json[std::to_string(layer)] = number;
-  return json;
-}
-
 }  // namespace
 
 int64_t Plan::window_of(int64_t layer) const {
@@ -190,6 +184,12 @@ Plan load_plan(const std::string& name_or_yaml, const std::vector<std::string>& 
   Plan plan = read_plan(reader);
   reader.finish();
   return plan;
+}
+
+Json layers_to_json(const std::map<int64_t, int64_t>& layers) {
+  Json json = Json::object();
+  for (const auto& [layer, number] : layers) json[std::to_string(layer)] = number;
+  return json;
 }
 
 Json plan_to_json(const Plan& plan) {

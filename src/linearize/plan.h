@@ -37,6 +37,8 @@ struct Plan {
 Plan read_plan(ConfigReader& reader);
 /// A recipe by name, or a YAML file that holds a plan. Throws UsageError if it is neither.
 Plan load_plan(const std::string& name_or_yaml, const std::vector<std::string>& overrides = {});
+/// Numbers of single layers as `{"7": 256}`.
+Json layers_to_json(const std::map<int64_t, int64_t>& layers);
 /// For config.json's `linearize` block and linearize.json: exactly the keys that the recipe uses.
 Json plan_to_json(const Plan& plan);
 /// The reverse, as strict: unknown and missing keys and wrong values throw Error naming

@@ -161,7 +161,6 @@ function showState() {
     interaction: nearest,
     legend: {
       labels: {
-        color: css('--muted'), boxWidth: 18, boxHeight: 2,
         // The lines, where there are too many marks to name them all.
         filter: (item) => sets.length <= kMostLegend || sets[item.datasetIndex].data.length > 1,
       },
@@ -198,10 +197,7 @@ function showValidation() {
     interaction: {mode: 'nearest', intersect: false},
     legend: {
       display: sets.filter((set) => set.isMain).length <= kMostLegend,
-      labels: {
-        color: css('--muted'), boxWidth: 18, boxHeight: 2,
-        filter: (item) => sets[item.datasetIndex].isMain,
-      },
+      labels: {filter: (item) => sets[item.datasetIndex].isMain},
     },
     tooltip: {
       title: (items) => count(items[0].parsed.x) + ' tokens',

@@ -86,8 +86,10 @@ function drawChart(id, title, datasets, more) {
         },
         legend: {
           display: datasets.length > 1,
-          labels: {color: css('--muted'), boxWidth: 18, boxHeight: 2},
           ...more.legend,
+          labels: {
+            color: css('--muted'), boxWidth: 18, boxHeight: 2, ...(more.legend || {}).labels,
+          },
         },
         tooltip: {callbacks: more.tooltip || {}},
       },
