@@ -100,24 +100,30 @@ Tensors call_liger_attention(const OpSizes& sizes, const Batch& batch, const Ten
               .out};
 }
 
-Inputs joint_attention_inputs(const OpSizes& sizes, const Batch& batch, const Options& options) {
+/// With maps to `numbers` numbers and features of so many channels; `size` of what is mapped.
+Inputs joint_inputs(const OpSizes& sizes, const Batch& batch, const Options& options,
+                    int64_t numbers, int64_t channels, double size) {
   const int64_t N = sizes.tokens(), H = sizes.heads, Hkv = sizes.kv_heads, D = sizes.head_dim;
   const Options wide = options.dtype(at::kFloat);
   const auto maps = [&](int64_t heads) {
-    return random_matrix(heads * D, D, wide).view({-1, D, D});
+    return (random_matrix(heads * numbers, D, wide) * size)
+        .view({-1, numbers, D})
+        .mT()
+        .contiguous();
   };
+  const auto biases = [&](int64_t heads) { return at::randn({heads, numbers}, wide) * size; };
   Inputs inputs = liger_attention_inputs(sizes, batch, options);
   inputs.push_back({"w_q", maps(H)});
-  inputs.push_back({"b_q", at::randn({H, D}, wide)});
+  inputs.push_back({"b_q", biases(H)});
   inputs.push_back({"w_k", maps(Hkv)});
-  inputs.push_back({"b_k", at::randn({Hkv, D}, wide)});
-  inputs.push_back({"log_tau", at::full({Hkv, 2 * D}, std::log(kDecayTime), wide)});
+  inputs.push_back({"b_k", biases(Hkv)});
+  inputs.push_back({"log_tau", at::full({Hkv, channels}, std::log(kDecayTime), wide)});
   inputs.push_back({"log_importance", at::randn({N, Hkv}, wide)});
   inputs.push_back({"log_mix", at::randn({N, H}, wide)});
   return inputs;
 }
 
-Tensors call_joint_attention(const OpSizes& sizes, const Batch& batch, const Tensors& x) {
+Tensors call_joint(const OpSizes& sizes, const Batch& batch, const Tensors& x, bool second_order) {
   const JointAttentionInputs inputs{.q = x[0],
                                     .k = x[1],
                                     .v = x[2],
@@ -125,9 +131,27 @@ Tensors call_joint_attention(const OpSizes& sizes, const Batch& batch, const Ten
                                     .inverse_frequencies = x[3],
                                     .log_importance = x[9],
                                     .log_mix = x[10]};
-  return {joint_attention(inputs, {x[4], x[5], x[6], x[7], x[8]}, batch.segments, batch.segments,
-                          {.window_keys = sizes.window_keys})
+  return {joint_attention(inputs, {x[4], x[5], x[6], x[7], x[8], second_order}, batch.segments,
+                          batch.segments, {.window_keys = sizes.window_keys})
               .out};
+}
+
+Inputs joint_attention_inputs(const OpSizes& sizes, const Batch& batch, const Options& options) {
+  return joint_inputs(sizes, batch, options, sizes.head_dim, 2 * sizes.head_dim, 1);
+}
+
+Tensors call_joint_attention(const OpSizes& sizes, const Batch& batch, const Tensors& x) {
+  return call_joint(sizes, batch, x, /*second_order=*/false);
+}
+
+/// Of second order x·y is about 1, as calibrated maps make it.
+Inputs joint_second_order_inputs(const OpSizes& sizes, const Batch& batch, const Options& options) {
+  const int64_t R = sizes.second_order_numbers;
+  return joint_inputs(sizes, batch, options, R, joint_feature_channels(R, true), 0.35);
+}
+
+Tensors call_joint_second_order(const OpSizes& sizes, const Batch& batch, const Tensors& x) {
+  return call_joint(sizes, batch, x, /*second_order=*/true);
 }
 
 Inputs head_norm_inputs(const OpSizes& sizes, const Batch&, const Options& options) {
@@ -263,6 +287,12 @@ const std::vector<OpCase>& op_cases() {
        call_joint_attention,
        joint_attention_work,
        {"tigon::window_attention"}},
+      {"joint_attention_second_order",
+       joint_second_order_inputs,
+       call_joint_second_order,
+       joint_second_order_work,
+       {"tigon::window_attention"},
+       "joint_attention"},
       {"head_norm", head_norm_inputs, call_head_norm, head_norm_work, {"aten::rsqrt"}},
       {"rms_norm", rms_norm_inputs, call_rms_norm, rms_norm_work, {"aten::rsqrt"}},
       {"add_rms_norm",

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <numeric>
 
+#include "ops/joint_attention/joint_attention.h"
+
 namespace tigon {
 namespace {
 
@@ -48,6 +50,22 @@ Work adapted_linear_work(int64_t N, int64_t I, int64_t O, int64_t ranks, int64_t
   return passes(
       {.bytes = x + weight + adapters + out, .flop = 2 * N * I * O + low_rank_flop},
       {.bytes = 2 * x + weight + 2 * adapters + out, .flop = 2 * N * I * O + 2 * low_rank_flop},
+      pass);
+}
+
+/// Of maps to R numbers and E channels of features.
+Work joint_work(const OpSizes& sizes, int64_t element, Pass pass, int64_t R, int64_t E) {
+  const MixerBytes b(sizes, element);
+  const int64_t N = sizes.tokens(), H = sizes.heads, Hkv = sizes.kv_heads, D = sizes.head_dim;
+  const int64_t states = static_cast<int64_t>(sizes.lengths.size()) * Hkv * E * (D + 1) * kFloat;
+  // Both feature maps (w, b), log_tau, and a log-importance or log-mix for every token and head.
+  const int64_t trained = ((H + Hkv) * (D * R + R) + Hkv * E + N * (H + Hkv)) * kFloat;
+  const int64_t features_flop = 2 * N * (H + Hkv) * D * R;
+  const int64_t flop = window_flop(sizes) + features_flop + recurrence_flop(sizes, E, D + 1);
+  // q, k, v, positions, what is trained → out, states; then the same with dout → all gradients.
+  return passes(
+      {.bytes = 2 * b.queries + b.keys_values + b.positions + trained + states, .flop = flop},
+      {.bytes = 3 * b.queries + 2 * b.keys_values + b.positions + 2 * trained, .flop = 2 * flop},
       pass);
 }
 
@@ -97,19 +115,12 @@ Work liger_attention_work(const OpSizes& sizes, int64_t element, Pass pass) {
 }
 
 Work joint_attention_work(const OpSizes& sizes, int64_t element, Pass pass) {
-  const MixerBytes b(sizes, element);
-  const int64_t N = sizes.tokens(), H = sizes.heads, Hkv = sizes.kv_heads, D = sizes.head_dim;
-  const int64_t states =
-      static_cast<int64_t>(sizes.lengths.size()) * Hkv * 2 * D * (D + 1) * kFloat;
-  // Both feature maps (w, b), log_tau, and a log-importance or log-mix for every token and head.
-  const int64_t trained = ((H + Hkv) * (D * D + D) + Hkv * 2 * D + N * (H + Hkv)) * kFloat;
-  const int64_t features_flop = 2 * N * (H + Hkv) * D * D;
-  const int64_t flop = window_flop(sizes) + features_flop + recurrence_flop(sizes, 2 * D, D + 1);
-  // q, k, v, positions, what is trained → out, states; then the same with dout → all gradients.
-  return passes(
-      {.bytes = 2 * b.queries + b.keys_values + b.positions + trained + states, .flop = flop},
-      {.bytes = 3 * b.queries + 2 * b.keys_values + b.positions + 2 * trained, .flop = 2 * flop},
-      pass);
+  return joint_work(sizes, element, pass, sizes.head_dim, 2 * sizes.head_dim);
+}
+
+Work joint_second_order_work(const OpSizes& sizes, int64_t element, Pass pass) {
+  const int64_t R = sizes.second_order_numbers;
+  return joint_work(sizes, element, pass, R, joint_feature_channels(R, true));
 }
 
 Work head_norm_work(const OpSizes& sizes, int64_t element, Pass pass) {

@@ -14,6 +14,7 @@ struct OpSizes {
   int64_t vocabulary = 128256;
   int64_t lora_rank = 8;
   int64_t window_keys = 64;
+  int64_t second_order_numbers = 14;  // R, with (R+1)(R+2)/2 channels
 
   int64_t tokens() const;
   int64_t hidden() const { return heads * head_dim; }
@@ -32,6 +33,7 @@ Work window_attention_work(const OpSizes& sizes, int64_t element, Pass pass);
 Work gated_scan_work(const OpSizes& sizes, int64_t element, Pass pass);
 Work liger_attention_work(const OpSizes& sizes, int64_t element, Pass pass);
 Work joint_attention_work(const OpSizes& sizes, int64_t element, Pass pass);
+Work joint_second_order_work(const OpSizes& sizes, int64_t element, Pass pass);
 Work head_norm_work(const OpSizes& sizes, int64_t element, Pass pass);
 Work rms_norm_work(const OpSizes& sizes, int64_t element, Pass pass);
 Work add_rms_norm_work(const OpSizes& sizes, int64_t element, Pass pass);

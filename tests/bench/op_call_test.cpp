@@ -89,6 +89,7 @@ TEST_CASE("on a GPU kernels serve what they promise") {
     CHECK(server("joint_attention") == "kernel");
     sizes.window_keys = 64;
     CHECK(server("window_attention_sinks") == "FlashAttention");
+    CHECK(server("joint_attention_second_order") == "FlashAttention");
   }
   CHECK(server("lora_linear") == "plain");
   CHECK(served_by(flash_window_case(), sizes, test_device(), at::kBFloat16) == "FlashAttention");

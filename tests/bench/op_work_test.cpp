@@ -63,6 +63,15 @@ TEST_CASE("least work of the mixers") {
   check_passes(joint_attention_work,
                {2 * kQueries + kKeysValues + kPositions + kTrained + kJointStates, kJointFlop},
                {3 * kQueries + 2 * kKeysValues + kPositions + 2 * kTrained, 2 * kJointFlop});
+  // Of second order: maps to 14 numbers, 120 channels.
+  constexpr int64_t kTrainedMaps = (6 * (2 * 14 + 14) + 2 * 120 + 10 + 20) * 4;
+  constexpr int64_t kSecondOrderStates = 2 * 2 * 120 * 3 * 4;
+  constexpr int64_t kSecondOrderFlop = kWindowFlop + 2 * 5 * 6 * 2 * 14 + 2 * 5 * 120 * 3 * 6;
+  check_passes(
+      joint_second_order_work,
+      {2 * kQueries + kKeysValues + kPositions + kTrainedMaps + kSecondOrderStates,
+       kSecondOrderFlop},
+      {3 * kQueries + 2 * kKeysValues + kPositions + 2 * kTrainedMaps, 2 * kSecondOrderFlop});
 }
 
 TEST_CASE("least work of what is between them") {

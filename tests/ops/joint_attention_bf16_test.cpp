@@ -78,6 +78,14 @@ OpFunction op(const Bf16Case& c) {
   };
 }
 
+/// `out` and the state.
+OpFunction op_with_state(const Bf16Case& c) {
+  return [c](const std::vector<at::Tensor>& x) -> std::vector<at::Tensor> {
+    const auto [out, state] = call(c, x, {});
+    return {out, state};
+  };
+}
+
 /// With an initial state of zeros, which has no kernels.
 OpFunction plain(const Bf16Case& c) {
   return [c](const std::vector<at::Tensor>& x) -> std::vector<at::Tensor> {
@@ -136,18 +144,6 @@ TEST_CASE("joint_attention in bf16 with other weights and decays", "[joint_atten
   check_bf16({{150, 190}, 4, 2, 64, 64, 0, 3, 12});  // next to none
 }
 
-OpFunction parts(const Bf16Case& c) {
-  return [c](const std::vector<at::Tensor>& x) -> std::vector<at::Tensor> {
-    const Segments segments = segments_of(c);
-    const auto [out, state] = joint_attention_of_parts(check_joint_attention(
-        x[kQ], x[kK], x[kV], positions(segments), inverse_frequencies(c.head_dim), x[kWQ], x[kBQ],
-        x[kWK], x[kBK], x[kLogImportance], x[kLogMix], x[kLogTau], segments.cu_seqlens,
-        c.window_keys, std::nullopt, 1, std::nullopt, segments.lengths, std::nullopt,
-        c.second_order_numbers > 0));
-    return {out, state};
-  };
-}
-
 // Decays are so slow that no channel's leaves the others alone: the mass stays far above 0.
 TEST_CASE("joint_attention of second order in bf16", "[joint_attention]") {
   for (const Bf16Case& c : {Bf16Case{{1, 63, 64, 65, 1, 129}, 4, 2, 64, 64, 0, 1, 12, 14},
@@ -156,8 +152,8 @@ TEST_CASE("joint_attention of second order in bf16", "[joint_attention]") {
                             Bf16Case{{100}, 2, 1, 64, 16, 0, 1, 12, 20}}) {
     INFO("lengths " << at::IntArrayRef(c.lengths) << ", heads of " << c.head_dim);
     const auto inputs = inputs_of(c);
-    const OpRun found = run_op(parts(c), inputs, at::kBFloat16);
-    const OpRun reference = run_op(parts(c), inputs, at::kDouble);
+    const OpRun found = run_op(op_with_state(c), inputs, at::kBFloat16);
+    const OpRun reference = run_op(op_with_state(c), inputs, at::kDouble);
     CHECK(found.outputs[0].scalar_type() == at::kBFloat16);
     CHECK(found.outputs[1].scalar_type() == at::kFloat);
     check_close("out", found.outputs[0], reference.outputs[0], kBf16Product);
@@ -168,11 +164,39 @@ TEST_CASE("joint_attention of second order in bf16", "[joint_attention]") {
       check_close("d" + kNames[i], found.gradients[i], reference.gradients[i],
                   (is_of_maps ? 2 : 1) * kBf16Product);
     }
-    if (test_device().is_cuda()) {
-      check_bitwise("out of the op", run_op(op(c), inputs, at::kBFloat16).outputs[0],
-                    found.outputs[0]);
-    }
   }
+}
+
+TEST_CASE("joint_attention of second order in bf16 goes on from a state", "[joint_attention]") {
+  const int64_t T = 210, first = 90;
+  const Bf16Case c{{T}, 4, 2, 64, 16, 0, 1, 12, 14};
+  const JointAttentionOptions options{.window_keys = c.window_keys};
+  const auto inputs = inputs_of(c);
+  const std::vector<at::Tensor> whole = op_with_state(c)(inputs);
+  std::vector<at::Tensor> x;
+  for (const at::Tensor& input : inputs) x.push_back(input.to(at::kBFloat16));
+  const JointAttentionParameters maps{x[kWQ], x[kBQ], x[kWK], x[kBK], x[kLogTau], true};
+  const at::Tensor all = positions(segments_of(c));
+  // Queries from `from` on, keys from `prefix` before them.
+  const auto part = [&](int64_t from, int64_t to, int64_t prefix,
+                        const std::optional<at::Tensor>& state) {
+    const auto queries = [&](Input i) { return x[i].slice(0, from, to); };
+    const auto keys = [&](Input i) { return x[i].slice(0, from - prefix, to); };
+    return joint_attention({.q = queries(kQ),
+                            .k = keys(kK),
+                            .v = keys(kV),
+                            .key_positions = all.slice(0, from - prefix, to),
+                            .inverse_frequencies = inverse_frequencies(c.head_dim),
+                            .log_importance = keys(kLogImportance),
+                            .log_mix = queries(kLogMix)},
+                           maps, Segments::from_lengths({to - from}, test_device()),
+                           Segments::from_lengths({to - from + prefix}, test_device()), options,
+                           state);
+  };
+  const auto before = part(0, first, 0, std::nullopt);
+  const auto after = part(first, T, c.window_keys, before.state);
+  check_close("out", at::cat({before.out, after.out}), whole[0], kBf16Product);
+  check_close("state", after.state, whole[1], kBf16Product);
 }
 
 TEST_CASE("joint_attention in bf16 returns the state", "[joint_attention]") {

@@ -1,6 +1,7 @@
-// Softmax feature maps of one head, a warp each.
+// Feature maps of one head, a warp each.
 #pragma once
 #include "ops/decode_step/step_place.cuh"
+#include "ops/joint_attention/second_order_channels.cuh"
 
 namespace tigon::cuda {
 
@@ -60,6 +61,18 @@ __device__ void softmax_of_signs(const float* z, int D, bool exists, Write write
     if (c >= D) continue;
     write(c, expf(numbers[j] - largest) * inverse);
     write(D + c, expf(-numbers[j] - largest) * inverse);
+  }
+}
+
+/// One warp: calls write(c, φ(z)_c) for the channels of features of second order of z [numbers]; 0
+/// if there is no such head.
+template <typename Write>
+__device__ void second_order_features(const float* z, int numbers, int channels, bool exists,
+                                      Write write) {
+  const auto number = [&](int i) { return !exists ? 0 : i == 0 ? 1 : z[i - 1]; };
+  for (int c = static_cast<int>(threadIdx.x % 32); c < channels; c += 32) {
+    const SecondOrderChannel channel = second_order_channel(c, numbers);
+    write(c, channel.factor * number(channel.left) * number(channel.right));
   }
 }
 

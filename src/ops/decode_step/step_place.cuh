@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include "ops/decode_step/decode_step_params.h"
+#include "ops/lane_sums.cuh"
 #include "ops/vectors.cuh"
 
 namespace tigon::cuda {
@@ -93,19 +94,6 @@ __device__ float4 load_four(const T* address) {
   FourNumbers<T> four;
   four.load(address);
   return four.widen();
-}
-
-template <int kLanes = 32>
-__device__ float sum_of_lanes(float x) {
-#pragma unroll
-  for (int step = kLanes / 2; step > 0; step /= 2) x += __shfl_xor_sync(~0u, x, step);
-  return x;
-}
-
-__device__ inline float max_of_lanes(float x) {
-#pragma unroll
-  for (int step = 16; step > 0; step /= 2) x = fmaxf(x, __shfl_xor_sync(~0u, x, step));
-  return x;
 }
 
 }  // namespace tigon::cuda

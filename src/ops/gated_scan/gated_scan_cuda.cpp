@@ -294,7 +294,7 @@ KernelInputs kernel_inputs(const GatedScanCall& call) {
 
 GatedScanResult by_kernels(const GatedScanCall& delayed) {
   check_device("gated_scan", "cu_seqlens", delayed.segments.cu_seqlens, delayed.q);
-  const GatedScanCall call = without_delay(delayed);
+  const GatedScanCall call = without_delay_on_gpu(delayed);
   const KernelInputs x = kernel_inputs(call);
   const Shape shape{call.segments, call.state_heads, call.normalizer};
   at::Tensor out, state;

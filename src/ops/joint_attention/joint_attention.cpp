@@ -18,11 +18,6 @@ namespace {
 
 constexpr const char* kOp = "joint_attention";
 
-// The rows whose key has a query.
-at::Tensor select(const at::Tensor& x, const at::Tensor& rows) {
-  return rows.defined() ? x.index_select(0, rows) : x;
-}
-
 std::tuple<at::Tensor, at::Tensor> joint_attention_op(
     const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& key_positions,
     const at::Tensor& inverse_frequencies, const at::Tensor& w_q, const at::Tensor& b_q,
@@ -76,38 +71,27 @@ JointAttentionCall check_joint_attention(
   return call;
 }
 
-namespace {
+at::Tensor query_positions(const JointAttentionCall& call) {
+  const at::Tensor rows = query_rows(call.segments, call.key_segments);
+  return rows.defined() ? call.key_positions.index_select(0, rows) : call.key_positions;
+}
 
-/// `type`: of rotated queries and keys, values and features.
-JointAttentionResult joint_attention_in(const JointAttentionCall& call, at::ScalarType type) {
-  const at::ScalarType wide = accumulation_type(type);
+JointAttentionResult joint_attention_plain(const JointAttentionCall& call) {
+  const at::ScalarType type = accumulation_type(call.q.scalar_type());
   const at::Tensor q = call.q.to(type), k = call.k.to(type), v = call.v.to(type);
   const double rope_scale = call.options.rope_scale;
-  const at::Tensor query_positions =
-      select(call.key_positions, query_rows(call.segments, call.key_segments));
   const auto [near, lse] = window_attention(
-      rope(q, query_positions, call.inverse_frequencies, rope_scale),
+      rope(q, query_positions(call), call.inverse_frequencies, rope_scale),
       rope(k, call.key_positions, call.inverse_frequencies, rope_scale), v, call.segments,
       call.key_segments, {call.options.window_keys, 0, 0, /*return_lse=*/true});
 
-  const at::Tensor importance = joint_importance(call.log_importance, wide).unsqueeze(-1);
+  const at::Tensor importance = joint_importance(call.log_importance, type).unsqueeze(-1);
   const GatedScanResult scan = gated_scan(
-      joint_query_features(q, call.maps).to(type),
-      (joint_key_features(k, call.maps) * importance).to(type), v,
-      joint_log_decay(call.maps.log_tau, wide).unsqueeze(0), call.segments, call.initial_state,
+      joint_query_features(q, call.maps), joint_key_features(k, call.maps) * importance, v,
+      joint_log_decay(call.maps.log_tau, type).unsqueeze(0), call.segments, call.initial_state,
       {.normalizer = true, .delay = call.options.window_keys, .key_segments = call.key_segments});
-  const at::Tensor out = under_one_denominator(near.to(wide), lse, scan.out, call.log_mix);
+  const at::Tensor out = under_one_denominator(near, lse, scan.out, call.log_mix);
   return {out.to(call.q.scalar_type()), scan.state};
-}
-
-}  // namespace
-
-JointAttentionResult joint_attention_plain(const JointAttentionCall& call) {
-  return joint_attention_in(call, accumulation_type(call.q.scalar_type()));
-}
-
-JointAttentionResult joint_attention_of_parts(const JointAttentionCall& call) {
-  return joint_attention_in(call, call.q.scalar_type());
 }
 
 JointAttentionResult joint_attention(const JointAttentionInputs& x,

@@ -28,8 +28,7 @@ JointAttentionCall check_joint_attention(
 /// inputs).
 JointAttentionResult joint_attention_plain(const JointAttentionCall& call);
 
-/// The same with rotated queries and keys, values and features in the dtype of q, as the kernels of
-/// those ops take them; sums and what is made of them stay in float32.
-JointAttentionResult joint_attention_of_parts(const JointAttentionCall& call);
+/// [N] int64: where the queries stand in their sequences.
+at::Tensor query_positions(const JointAttentionCall& call);
 
 }  // namespace tigon

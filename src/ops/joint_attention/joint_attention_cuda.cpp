@@ -1,5 +1,5 @@
-// joint_attention on the GPU: fused kernels for bf16 where they can serve the call, the parts' own
-// kernels for features of second order, the plain definition elsewhere.
+// joint_attention on the GPU: fused kernels for bf16 where they can serve the call, for features of
+// second order those of its parts, the plain definition elsewhere.
 #include <ATen/cuda/CUDAContextLight.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/where.h>
@@ -21,6 +21,7 @@
 #include "ops/joint_attention/joint_attention_call.h"
 #include "ops/joint_attention/joint_attention_params.h"
 #include "ops/joint_attention/joint_attention_parts.h"
+#include "ops/joint_attention/second_order_cuda.h"
 #include "ops/kernel_arguments.h"
 
 namespace tigon {
@@ -342,12 +343,10 @@ std::tuple<at::Tensor, at::Tensor> joint_attention_cuda(
       q, k, v, key_positions, inverse_frequencies, w_q, b_q, w_k, b_k, log_importance, log_mix,
       log_tau, cu_seqlens, window_keys, initial_state, rope_scale, key_cu_seqlens, lengths,
       key_lengths, second_order);
-  if (second_order) {
-    const JointAttentionResult result = joint_attention_of_parts(call);
-    return {result.out, result.state};
-  }
-  if (!kernels_serve(call)) {
-    const JointAttentionResult result = joint_attention_plain(call);
+  if (second_order || !kernels_serve(call)) {
+    const JointAttentionResult result = second_order_kernels_serve(call)
+                                            ? joint_attention_of_second_order(call)
+                                            : joint_attention_plain(call);
     return {result.out, result.state};
   }
   check_for_kernels(call);

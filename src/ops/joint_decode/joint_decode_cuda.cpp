@@ -13,14 +13,20 @@
 namespace tigon {
 namespace {
 
+/// The kernels walk four rows of a matrix at a time.
 bool kernels_serve(const JointDecodeCall& call) {
-  return !call.parameters.second_order && decode_kernels_serve(call.tokens, call.state) &&
-         call.ring_log_importance.is_contiguous();
+  return decode_kernels_serve(call.tokens, call.state) &&
+         call.ring_log_importance.is_contiguous() &&
+         call.parameters.w_q.size(2) <= cuda::kDecodeLargestHead &&
+         call.parameters.log_tau.size(1) % 4 == 0 &&
+         call.parameters.log_tau.size(1) <= 2 * cuda::kDecodeLargestHead;
 }
 
-/// As the kernels read parameters and logits: float32 in a row, at 16 bytes.
+/// As the kernels read parameters and logits: float32 without gaps, from 16 bytes on.
 at::Tensor as_floats(const at::Tensor& x) {
-  return with_vector_rows(x.to(at::kFloat).contiguous());
+  const at::Tensor floats = x.to(at::kFloat).contiguous();
+  const bool fits = reinterpret_cast<uintptr_t>(floats.const_data_ptr()) % 16 == 0;
+  return fits ? floats : floats.clone();
 }
 
 at::Tensor run_kernels(const JointDecodeCall& call) {
@@ -36,13 +42,16 @@ at::Tensor run_kernels(const JointDecodeCall& call) {
                              as_floats(call.logits.log_importance),
                              as_floats(call.logits.log_mix)};
   const int64_t S = launch.params.sequences, H = launch.params.heads;
-  const int64_t Hkv = launch.params.kv_heads, D = launch.params.head_dim;
+  const int64_t Hkv = launch.params.kv_heads, R = p.w_q.size(2);
   const at::Tensor between =
-      at::empty({S * (H * D + Hkv * D + Hkv)}, launch.q.options().dtype(at::kFloat));
+      at::empty({S * (H * R + Hkv * R + Hkv)}, launch.q.options().dtype(at::kFloat));
   float* const query_logits = between.mutable_data_ptr<float>();
-  float* const key_logits = query_logits + S * H * D;
+  float* const key_logits = query_logits + S * H * R;
   const cuda::JointDecodeParams params{
       .step = launch.params,
+      .second_order = p.second_order,
+      .numbers = static_cast<int>(R),
+      .channels = static_cast<int>(p.log_tau.size(1)),
       .w_q = kept[0].const_data_ptr<float>(),
       .b_q = kept[1].const_data_ptr<float>(),
       .w_k = kept[2].const_data_ptr<float>(),
@@ -53,7 +62,7 @@ at::Tensor run_kernels(const JointDecodeCall& call) {
       .ring_log_importance = call.ring_log_importance.mutable_data_ptr<float>(),
       .query_logits = query_logits,
       .key_logits = key_logits,
-      .leaving_log_importance = key_logits + S * Hkv * D};
+      .leaving_log_importance = key_logits + S * Hkv * R};
   const auto stream = c10::cuda::getCurrentCUDAStream();
   C10_CUDA_CHECK(cuda::launch_joint_decode_maps(params, stream));
   C10_CUDA_CHECK(cuda::launch_joint_decode(params, stream));

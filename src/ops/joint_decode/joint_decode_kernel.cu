@@ -1,10 +1,10 @@
 // Computes  o = o_window + σ(log_mix + log Z − lse) (N/Z − o_window) of one new token a sequence,
 //           with o_window, lse the softmax over its ring, [N, Z] = φ(z_q) S, and
 //           S ← diag(a) S + e^{clip(log_importance)} φ(z_k)ᵀ [v; 1] for the key that leaves the
-//           window, φ(z) = softmax([z; −z]), a = exp(−1/max(8, e^{log_tau})); the new k and v take
-//           its row of the ring.
+//           window, φ(z) = softmax([z; −z]) or [1; z; z_e z_f (e < f), z_e²/√2 (e = f)],
+//           a = exp(−1/max(8, e^{log_tau})); the new k and v take its row of the ring.
 // Shapes    q, out [S, H, D]; k, v [S, Hkv, D]; rings [slots, W, Hkv, D]; matrices
-//           [slots, Hkv, 2D, D+1]. T and Stored, of the matrices, are float32 or bfloat16.
+//           [slots, Hkv, E, D+1]. T and Stored, of the matrices, are float32 or bfloat16.
 // Grid      One block for each KV head of each sequence; decode_step_threads.
 // Tiles     All query heads of the KV head at once, up to kHeads: more take turns. A key of the
 //           ring is turned by 8 or 16 threads; rows of D+1 numbers are walked four at a time, which
@@ -42,6 +42,17 @@ __device__ float under_one_denominator(float near, float lse, float far, float m
   return near + share * (far / mass - near);
 }
 
+/// One warp: calls write(c, φ(z)_c) for all channels; 0 if there is no such head.
+template <typename Write>
+__device__ void features_of(const JointDecodeParams& params, const float* z, bool exists,
+                            Write write) {
+  if (params.second_order) {
+    second_order_features(z, params.numbers, params.channels, exists, write);
+  } else {
+    softmax_of_signs(z, params.numbers, exists, write);
+  }
+}
+
 template <typename T, typename Stored, int kHeads>
 __global__ void __launch_bounds__(kMostThreads, kBlocks)
     joint_decode_kernel(const JointDecodeParams params) {
@@ -52,12 +63,13 @@ __global__ void __launch_bounds__(kMostThreads, kBlocks)
   const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
   const int kv_head = static_cast<int>(blockIdx.x % p.kv_heads);
   const int64_t sequence = blockIdx.x / p.kv_heads, slot = slot_of(p, sequence);
-  const StepMemory<kHeads> memory(p, 2 * D, columns, threads);
+  const int E = params.channels, R = params.numbers;
+  const StepMemory<kHeads> memory(p, E, columns, threads);
   float* const table = shared + memory.table;
-  const int first_place = kv_head * 2 * D * columns;
+  const int first_place = kv_head * E * columns;
   Stored* const matrix =
-      static_cast<Stored*>(p.matrices) + slot * p.kv_heads * (2 * D) * columns + first_place;
-  MatrixStep<Stored, kHeads> step(matrix, 2 * D, columns, shared + memory.queue);
+      static_cast<Stored*>(p.matrices) + slot * p.kv_heads * E * columns + first_place;
+  MatrixStep<Stored, kHeads> step(matrix, E, columns, shared + memory.queue);
   step.start();
   const StepPlace place = place_of(p, sequence);
   prefetch_ring<T>(p, place, kv_head);
@@ -78,17 +90,17 @@ __global__ void __launch_bounds__(kMostThreads, kBlocks)
         const int head = kv_head * group + first + task;
         const T* q = token_head<T>(p.q, place.sequence, head);
         rotate_query(p, place, q, exists, shared + memory.queries + task * D);
-        softmax_of_signs(params.query_logits + (place.sequence * p.heads + head) * D, D, exists,
-                         [&](int c, float share) { table[c * kRow + 2 + task] = share; });
+        features_of(params, params.query_logits + (place.sequence * p.heads + head) * R, exists,
+                    [&](int c, float feature) { table[c * kRow + 2 + task] = feature; });
       } else {
         const float importance =
             takes_in
                 ? expf(fminf(fmaxf(params.leaving_log_importance[own_key], -kLongestLogImportance),
                              kLongestLogImportance))
                 : 0;
-        softmax_of_signs(params.key_logits + own_key * D, D, takes_in, [&](int c, float share) {
-          table[c * kRow] = takes_in ? decay(params.log_tau[kv_head * 2 * D + c]) : 1;
-          table[c * kRow + 1] = importance * share;
+        features_of(params, params.key_logits + own_key * R, takes_in, [&](int c, float feature) {
+          table[c * kRow] = takes_in ? decay(params.log_tau[kv_head * E + c]) : 1;
+          table[c * kRow + 1] = importance * feature;
         });
       }
     }
@@ -121,8 +133,8 @@ cudaError_t launch_joint_decode(const JointDecodeParams& params, cudaStream_t st
     constexpr int kHeads = decltype(heads)::value;
     const int D = params.step.head_dim;
     return launch_decode_step<kHeads>(joint_decode_kernel<T, Stored, kHeads>, params,
-                                      decode_step_threads(D + 1, kMostThreads), 2 * D, D + 1,
-                                      stream);
+                                      decode_step_threads(D + 1, kMostThreads), params.channels,
+                                      D + 1, stream);
   });
 }
 

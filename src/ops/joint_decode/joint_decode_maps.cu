@@ -1,9 +1,9 @@
 // Computes  z_q = q w_q + b_q, and z_k = k w_k + b_k of the key that leaves its window (nothing
 //           where none does); moves the log-importance of that key out of the ring and the new
 //           key's in.
-// Shapes    q [S, H, D]; ring of keys [slots, W, Hkv, D]; w [heads, D, D], b [heads, D] float32.
+// Shapes    q [S, H, D]; ring of keys [slots, W, Hkv, D]; w [heads, D, R], b [heads, R] float32.
 //           T is float32 or bfloat16.
-// Grid      (heads of q and k, ⌈D/32⌉ runs of columns, ⌈S/8⌉ runs of sequences), blocks of 128.
+// Grid      (heads of q and k, ⌈R/32⌉ runs of columns, ⌈S/8⌉ runs of sequences), blocks of 128.
 // Tiles     A weight serves 8 sequences once it is loaded: read again for every sequence, the
 //           weights would cost more than the state. 8 threads for the 32 columns of a row, 16 rows
 //           at a time; all loads of a thread are on the way at once.
@@ -47,6 +47,17 @@ __device__ void exchange_log_importance(const JointDecodeParams& params, int kv_
   in_ring = params.log_importance[own];
 }
 
+/// Four columns of a row of `count` weights, zeros behind it. Rows of whole pieces lie at 16 bytes.
+__device__ FloatVector<float> load_columns(const float* row, int first, int count) {
+  if (count % 4 == 0 && first < count) return load_vector(row + first);
+  FloatVector<float> result = {};
+#pragma unroll
+  for (int j = 0; j < 4; ++j) {
+    if (first + j < count) result[j] = row[first + j];
+  }
+  return result;
+}
+
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
     joint_decode_maps_kernel(const JointDecodeParams params) {
@@ -54,7 +65,7 @@ __global__ void __launch_bounds__(kThreads)
   __shared__ const T* inputs[kSequences];
   __shared__ float partials[kRows][kSequences][kColumns];
   const DecodeStepParams& p = params.step;
-  const int D = p.head_dim, head = static_cast<int>(blockIdx.x);
+  const int D = p.head_dim, R = params.numbers, head = static_cast<int>(blockIdx.x);
   const bool is_query = head < p.heads;
   const int kv_head = head - p.heads;
   const int64_t first = int64_t{blockIdx.z} * kSequences;
@@ -63,13 +74,13 @@ __global__ void __launch_bounds__(kThreads)
   const int row = static_cast<int>(threadIdx.x) / kLanes;
 
   const float* w =
-      is_query ? params.w_q + int64_t{head} * D * D : params.w_k + int64_t{kv_head} * D * D;
-  const bool has_columns = column + 4 * lane < D;
+      is_query ? params.w_q + int64_t{head} * D * R : params.w_k + int64_t{kv_head} * D * R;
+  const int own_column = column + 4 * lane;
   FloatVector<float> weights[kTurns] = {};
 #pragma unroll
   for (int i = 0; i < kTurns; ++i) {
     const int d = row + i * kRows;
-    if (d < D && has_columns) weights[i] = load_vector(w + d * D + column + 4 * lane);
+    if (d < D) weights[i] = load_columns(w + d * R, own_column, R);
   }
   const int thread = static_cast<int>(threadIdx.x);
   if (thread < kSequences) inputs[thread] = input_of<T>(p, head, first + thread);
@@ -105,13 +116,13 @@ __global__ void __launch_bounds__(kThreads)
   }
   __syncthreads();
 
-  const float* b = is_query ? params.b_q + head * D : params.b_k + kv_head * D;
+  const float* b = is_query ? params.b_q + head * R : params.b_k + kv_head * R;
   float* logits =
-      is_query ? params.query_logits + int64_t{head} * D : params.key_logits + int64_t{kv_head} * D;
-  const int64_t stride = int64_t{is_query ? p.heads : p.kv_heads} * D;
+      is_query ? params.query_logits + int64_t{head} * R : params.key_logits + int64_t{kv_head} * R;
+  const int64_t stride = int64_t{is_query ? p.heads : p.kv_heads} * R;
   for (int i = static_cast<int>(threadIdx.x); i < kSequences * kColumns; i += kThreads) {
     const int s = i / kColumns, c = column + i % kColumns;
-    if (first + s >= p.sequences || c >= D) continue;
+    if (first + s >= p.sequences || c >= R) continue;
     float sum = 0;
     for (int r = 0; r < kRows; ++r) sum += partials[r][s][i % kColumns];
     logits[(first + s) * stride + c] = sum + b[c];
@@ -123,7 +134,7 @@ __global__ void __launch_bounds__(kThreads)
 cudaError_t launch_joint_decode_maps(const JointDecodeParams& params, cudaStream_t stream) {
   const DecodeStepParams& p = params.step;
   const dim3 grid(static_cast<unsigned>(p.heads + p.kv_heads),
-                  static_cast<unsigned>((p.head_dim + kColumns - 1) / kColumns),
+                  static_cast<unsigned>((params.numbers + kColumns - 1) / kColumns),
                   static_cast<unsigned>((p.sequences + kSequences - 1) / kSequences));
   if (p.type == ElementType::kFloat32) {
     joint_decode_maps_kernel<float><<<grid, kThreads, 0, stream>>>(params);

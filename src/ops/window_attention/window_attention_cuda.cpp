@@ -1,12 +1,5 @@
 // window_attention on the GPU: the FlashAttention kernels that come with LibTorch for the window,
 // kernels of our own for the sinks outside it, the plain definition elsewhere.
-#include <ATen/ops/_flash_attention_backward.h>
-#include <ATen/ops/_flash_attention_forward.h>
-#include <ATen/ops/cat.h>
-#include <ATen/ops/constant_pad_nd.h>
-#include <ATen/ops/empty.h>
-#include <ATen/ops/ones_like.h>
-#include <ATen/ops/stack.h>
 #include <ATen/ops/zeros_like.h>
 #include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAGuard.h>
@@ -18,6 +11,7 @@
 #include "ops/chunks/chunk_tables.h"
 #include "ops/kernel_arguments.h"
 #include "ops/kernel_launch.h"
+#include "ops/window_attention/flash_window.h"
 #include "ops/window_attention/window_attention_call.h"
 #include "ops/window_attention/window_sinks_params.h"
 
@@ -26,9 +20,6 @@ namespace {
 
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
-
-/// Channels added for the gradient of lse, see flash_bwd.
-constexpr int64_t kLseChannels = 8;
 
 /// Sinks that no query has outside its window are no sinks.
 WindowAttentionCall without_idle_sinks(WindowAttentionCall call) {
@@ -40,72 +31,13 @@ WindowAttentionCall without_idle_sinks(WindowAttentionCall call) {
 }
 
 bool flash_serves(const WindowAttentionCall& call) {
-  const at::ScalarType dtype = call.q.scalar_type();
-  const int64_t D = call.q.size(2);
   const bool is_alone = call.options.sinks == 0 && !call.options.return_lse;
-  return (dtype == at::kBFloat16 || dtype == at::kHalf) && D % 8 == 0 &&
-         D <= (is_alone ? 256 : 256 - kLseChannels) && call.segments.total > 0 &&
-         call.options.sinks <= cuda::kMostSinks;
-}
-
-/// Of a window of w keys, w−1 lie to the left; −1 stands for no bound. Queries are aligned with the
-/// last keys of their segment.
-int64_t keys_to_the_left(const WindowAttentionCall& call) {
-  return call.options.window_keys == 0 ? -1 : call.options.window_keys - 1;
-}
-
-auto flash_fwd(const WindowAttentionCall& call) {
-  return at::_flash_attention_forward(
-      call.q.contiguous(), call.k.contiguous(), call.v.contiguous(), call.segments.cu_seqlens,
-      call.key_segments.cu_seqlens, call.segments.longest, call.key_segments.longest,
-      /*dropout_p=*/0, /*is_causal=*/true, /*return_debug_mask=*/false, call.options.scale,
-      keys_to_the_left(call), /*window_size_right=*/0);
-}
-
-/// A window with what stands outside it in the same denominator.
-struct Joint {
-  at::Tensor out;                // [N, H, D]
-  at::Tensor lse;                // [H, N] float32
-  at::Tensor rng_state, unused;  // what FlashAttention's backward asks for
-};
-
-struct Gradients {
-  at::Tensor q, k, v;
-};
-
-/// The gradients of the window's part. FlashAttention takes dS = P ⊙ (do vᵀ − rowsum(do ⊙ out))
-/// with P = exp(s − lse): with the joint out and lse that is exact for the window's keys. The
-/// gradient of lse, which adds P ⊙ dlse, comes in through further channels: q and k are 0 there, v
-/// is 1, do is dlse (in three parts that add up to its float32), and out is 0.
-Gradients flash_bwd(const WindowAttentionCall& call, const Joint& joint,
-                    const at::Tensor& out_gradient, const at::Tensor& lse_gradient) {
-  at::Tensor q = call.q, k = call.k, v = call.v, out = joint.out, upstream = out_gradient;
-  const int64_t D = q.size(2);
-  if (lse_gradient.defined()) {
-    at::Tensor rest = lse_gradient;
-    std::vector<at::Tensor> parts;
-    for (int i = 0; i < 3; ++i) {
-      parts.push_back(rest.to(q.scalar_type()));
-      rest = rest - parts.back().to(at::kFloat);
-    }
-    const at::Tensor ones = at::ones_like(v.narrow(2, 0, 3));
-    upstream =
-        at::constant_pad_nd(at::cat({upstream, at::stack(parts, 2)}, 2), {0, kLseChannels - 3});
-    v = at::constant_pad_nd(at::cat({v, ones}, 2), {0, kLseChannels - 3});
-    for (at::Tensor* x : {&q, &k, &out}) *x = at::constant_pad_nd(*x, {0, kLseChannels});
-  }
-  auto [dq, dk, dv] = at::_flash_attention_backward(
-      upstream.contiguous(), q.contiguous(), k.contiguous(), v.contiguous(), out.contiguous(),
-      joint.lse, call.segments.cu_seqlens, call.key_segments.cu_seqlens, call.segments.longest,
-      call.key_segments.longest, /*dropout_p=*/0, /*is_causal=*/true, joint.rng_state, joint.unused,
-      call.options.scale, keys_to_the_left(call), /*window_size_right=*/0);
-  const auto own = [&](const at::Tensor& x) { return x.narrow(2, 0, D).contiguous(); };
-  return {own(dq), own(dk), own(dv)};
+  return flash_takes(call, /*wants_lse=*/!is_alone) && call.options.sinks <= cuda::kMostSinks;
 }
 
 using Launch = KernelLaunch<cuda::WindowSinksParams>;
 
-Launch start(const WindowAttentionCall& call, const Joint& joint) {
+Launch start(const WindowAttentionCall& call, const FlashWindow& joint) {
   Launch launch;
   launch.stream = c10::cuda::getCurrentCUDAStream(call.q.device().index());
   cuda::WindowSinksParams& p = launch.params;
@@ -134,11 +66,9 @@ Launch start(const WindowAttentionCall& call, const Joint& joint) {
   return launch;
 }
 
-Joint joint_fwd(const WindowAttentionCall& call) {
+FlashWindow joint_fwd(const WindowAttentionCall& call) {
   const c10::cuda::CUDAGuard guard(call.q.device());
-  const auto [out, lse, rng_state, unused, mask] = flash_fwd(call);
-  const Joint joint{out, lse.contiguous(), rng_state, unused};
-  TORCH_INTERNAL_ASSERT(lse.sizes() == at::IntArrayRef({call.q.size(1), call.q.size(0)}));
+  const FlashWindow joint = flash_window(call);
   if (call.options.sinks > 0) {
     const Launch launch = start(call, joint);
     C10_CUDA_CHECK(cuda::launch_window_sinks_fwd(launch.params, launch.stream));
@@ -146,12 +76,12 @@ Joint joint_fwd(const WindowAttentionCall& call) {
   return joint;
 }
 
-Gradients joint_bwd(const WindowAttentionCall& call, const Joint& joint,
-                    const at::Tensor& out_gradient, const at::Tensor& lse_gradient) {
+WindowGradients joint_bwd(const WindowAttentionCall& call, const FlashWindow& joint,
+                          const at::Tensor& out_gradient, const at::Tensor& lse_gradient) {
   const c10::cuda::CUDAGuard guard(call.q.device());
   const at::Tensor upstream =
       out_gradient.defined() ? out_gradient.contiguous() : at::zeros_like(joint.out);
-  const Gradients gradients = flash_bwd(call, joint, upstream, lse_gradient);
+  const WindowGradients gradients = flash_window_gradients(call, joint, upstream, lse_gradient);
   if (call.options.sinks == 0) return gradients;
   Launch launch = start(call, joint);
   cuda::WindowSinksParams& p = launch.params;
@@ -174,21 +104,13 @@ Gradients joint_bwd(const WindowAttentionCall& call, const Joint& joint,
   return gradients;
 }
 
-/// The call, carried by the graph without its tensors.
-struct KeptCall : torch::CustomClassHolder {
-  explicit KeptCall(WindowAttentionCall call_to_keep) : call(std::move(call_to_keep)) {
-    call.q = call.k = call.v = at::Tensor();
-  }
-  WindowAttentionCall call;
-};
-
 class JointWindow : public torch::autograd::Function<JointWindow> {
  public:
   static variable_list forward(AutogradContext* ctx, const at::Tensor& q, const at::Tensor& k,
                                const at::Tensor& v, const WindowAttentionCall& call) {
-    ctx->saved_data["call"] = c10::IValue::make_capsule(c10::make_intrusive<KeptCall>(call));
+    ctx->saved_data["call"] = c10::IValue::make_capsule(c10::make_intrusive<KeptWindowCall>(call));
     ctx->set_materialize_grads(false);
-    const Joint joint = joint_fwd(call);
+    const FlashWindow joint = joint_fwd(call);
     ctx->save_for_backward({q, k, v, joint.out, joint.lse, joint.rng_state, joint.unused});
     return {joint.out, joint.lse.t().contiguous()};
   }
@@ -197,11 +119,11 @@ class JointWindow : public torch::autograd::Function<JointWindow> {
     refuse_double_backward("window_attention");
     const variable_list saved = ctx->get_saved_variables();
     const auto capsule = ctx->saved_data["call"].toCapsule();
-    WindowAttentionCall call = static_cast<const KeptCall&>(*capsule).call;
+    WindowAttentionCall call = static_cast<const KeptWindowCall&>(*capsule).call;
     call.q = saved[0];
     call.k = saved[1];
     call.v = saved[2];
-    const Gradients gradients =
+    const WindowGradients gradients =
         joint_bwd(call, {saved[3], saved[4], saved[5], saved[6]}, upstream[0], upstream[1]);
     variable_list result(4);  // one for each argument of forward
     if (ctx->needs_input_grad(0)) result[0] = gradients.q;
@@ -223,7 +145,7 @@ std::tuple<at::Tensor, at::Tensor> window_attention_cuda(
     const WindowAttentionResult result = window_attention_plain(call);
     return {result.out, result.lse};
   }
-  if (call.options.sinks == 0 && !return_lse) return {std::get<0>(flash_fwd(call)), at::Tensor()};
+  if (call.options.sinks == 0 && !return_lse) return {flash_window(call).out, at::Tensor()};
   const variable_list result = JointWindow::apply(q, k, v, call);
   return {result[0], return_lse ? result[1] : at::Tensor()};
 }

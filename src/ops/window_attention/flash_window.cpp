@@ -1,0 +1,76 @@
+#include "ops/window_attention/flash_window.h"
+
+#include <ATen/ops/_flash_attention_backward.h>
+#include <ATen/ops/_flash_attention_forward.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/constant_pad_nd.h>
+#include <ATen/ops/ones_like.h>
+#include <ATen/ops/stack.h>
+
+namespace tigon {
+namespace {
+
+/// Channels added for the gradient of lse.
+constexpr int64_t kLseChannels = 8;
+
+/// Of a window of w keys, w−1 lie to the left; −1 stands for no bound. Queries are aligned with the
+/// last keys of their segment.
+int64_t keys_to_the_left(const WindowAttentionCall& call) {
+  return call.options.window_keys == 0 ? -1 : call.options.window_keys - 1;
+}
+
+}  // namespace
+
+bool flash_takes(const WindowAttentionCall& call, bool wants_lse) {
+  const at::ScalarType dtype = call.q.scalar_type();
+  const int64_t D = call.q.size(2);
+  return (dtype == at::kBFloat16 || dtype == at::kHalf) && D % 8 == 0 &&
+         D <= (wants_lse ? 256 - kLseChannels : 256) && call.segments.total > 0;
+}
+
+FlashWindow flash_window(const WindowAttentionCall& call) {
+  const auto [out, lse, rng_state, unused, mask] = at::_flash_attention_forward(
+      call.q.contiguous(), call.k.contiguous(), call.v.contiguous(), call.segments.cu_seqlens,
+      call.key_segments.cu_seqlens, call.segments.longest, call.key_segments.longest,
+      /*dropout_p=*/0, /*is_causal=*/true, /*return_debug_mask=*/false, call.options.scale,
+      keys_to_the_left(call), /*window_size_right=*/0);
+  TORCH_INTERNAL_ASSERT(lse.sizes() == at::IntArrayRef({call.q.size(1), call.q.size(0)}));
+  return {out, lse.contiguous(), rng_state, unused};
+}
+
+// FlashAttention takes dS = P ⊙ (do vᵀ − rowsum(do ⊙ out)) with P = exp(s − lse): with the joint
+// out and lse that is exact for the window's keys. The gradient of lse, which adds P ⊙ dlse, comes
+// in through further channels: q and k are 0 there, v is 1, do is dlse (in three parts that add up
+// to its float32), and out is 0.
+WindowGradients flash_window_gradients(const WindowAttentionCall& call, const FlashWindow& joint,
+                                       const at::Tensor& out_gradient,
+                                       const at::Tensor& lse_gradient) {
+  at::Tensor q = call.q, k = call.k, v = call.v, out = joint.out, upstream = out_gradient;
+  const int64_t D = q.size(2);
+  if (lse_gradient.defined()) {
+    at::Tensor rest = lse_gradient;
+    std::vector<at::Tensor> parts;
+    for (int i = 0; i < 3; ++i) {
+      parts.push_back(rest.to(q.scalar_type()));
+      rest = rest - parts.back().to(at::kFloat);
+    }
+    const at::Tensor ones = at::ones_like(v.narrow(2, 0, 3));
+    upstream =
+        at::constant_pad_nd(at::cat({upstream, at::stack(parts, 2)}, 2), {0, kLseChannels - 3});
+    v = at::constant_pad_nd(at::cat({v, ones}, 2), {0, kLseChannels - 3});
+    for (at::Tensor* x : {&q, &k, &out}) *x = at::constant_pad_nd(*x, {0, kLseChannels});
+  }
+  auto [dq, dk, dv] = at::_flash_attention_backward(
+      upstream.contiguous(), q.contiguous(), k.contiguous(), v.contiguous(), out.contiguous(),
+      joint.lse, call.segments.cu_seqlens, call.key_segments.cu_seqlens, call.segments.longest,
+      call.key_segments.longest, /*dropout_p=*/0, /*is_causal=*/true, joint.rng_state, joint.unused,
+      call.options.scale, keys_to_the_left(call), /*window_size_right=*/0);
+  const auto own = [&](const at::Tensor& x) { return x.narrow(2, 0, D).contiguous(); };
+  return {own(dq), own(dk), own(dv)};
+}
+
+KeptWindowCall::KeptWindowCall(WindowAttentionCall call_to_keep) : call(std::move(call_to_keep)) {
+  call.q = call.k = call.v = at::Tensor();
+}
+
+}  // namespace tigon
