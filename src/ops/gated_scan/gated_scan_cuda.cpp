@@ -292,6 +292,11 @@ KernelInputs kernel_inputs(const GatedScanCall& call) {
   return x;
 }
 
+/// The first `size` along a dimension. A view of all would cost its gradient a copy.
+at::Tensor first_of(const at::Tensor& x, int64_t dim, int64_t size) {
+  return x.size(dim) == size ? x : x.narrow(dim, 0, size);
+}
+
 GatedScanResult by_kernels(const GatedScanCall& delayed) {
   check_device("gated_scan", "cu_seqlens", delayed.segments.cu_seqlens, delayed.q);
   const GatedScanCall call = without_delay_on_gpu(delayed);
@@ -313,7 +318,7 @@ GatedScanResult by_kernels(const GatedScanCall& delayed) {
     state = result.final_state;
   }
   const int64_t columns = call.v.size(2) + (call.normalizer ? 1 : 0);
-  return {out.narrow(2, 0, columns), state.narrow(2, 0, call.q.size(2)).narrow(3, 0, columns)};
+  return {first_of(out, 2, columns), first_of(first_of(state, 2, call.q.size(2)), 3, columns)};
 }
 
 std::tuple<at::Tensor, at::Tensor> gated_scan_cuda(
