@@ -1,5 +1,7 @@
 #include "linearize/plan.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <charconv>
 #include <filesystem>
@@ -105,6 +107,33 @@ void refuse(ConfigReader& reader, const std::string& recipe) {
   }
 }
 
+bool has_key(const std::string& recipe_yaml, const std::string& key) {
+  return ConfigReader::from_text(recipe_yaml, "").has(key);
+}
+
+/// Refuses keys that this recipe lacks and others have, as a config for one recipe has them that is
+/// tried with another.
+void refuse_keys_of_others(ConfigReader& reader, const std::string& recipe) {
+  const std::string own(embedded::recipes(recipe_file(recipe)));
+  for (const std::string& key : reader.keys()) {
+    if (has_key(own, key)) continue;
+    std::vector<std::string> others;
+    for (const std::string_view file : embedded::recipes_names()) {
+      if (has_key(std::string(embedded::recipes(file)), key)) {
+        others.emplace_back(file.substr(0, file.rfind(".yaml")));
+      }
+    }
+    if (others.empty() || !reader.has(key)) continue;
+    constexpr size_t kMost = 3;
+    const size_t more = others.size() - std::min(others.size(), kMost);
+    others.resize(others.size() - more);
+    reader.problem(
+        key, fmt::format("recipe {} has no such key, {}{} {}", recipe, fmt::join(others, ", "),
+                         more > 0 ? fmt::format(" and {} more", more) : "",
+                         others.size() + more > 1 ? "have" : "has"));
+  }
+}
+
 /// The layers that keep softmax attention, as flags.
 std::vector<bool> softmax_flags(const Plan& plan, int64_t num_layers) {
   std::vector<bool> is_softmax(num_layers, false);
@@ -169,6 +198,7 @@ Plan read_plan(ConfigReader& reader) {
   }
   const std::string file = recipe_file(recipe);
   reader.inherit(std::string(embedded::recipes(file)), "configs/recipes/" + file);
+  refuse_keys_of_others(reader, recipe);
   return read_keys(reader, recipe);
 }
 

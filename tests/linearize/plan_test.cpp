@@ -235,8 +235,21 @@ TEST_CASE("every recipe with a recurrence may keep its state in bfloat16", "[pla
     json.erase("state_dtype");
     CHECK(plan_from_json(json, "test") == load_plan(recipe, slots));
   }
-  check_plan_refused("window", {"state_dtype=bfloat16"}, "state_dtype: unknown key");
-  check_plan_refused("window-sinks", {"state_dtype=float32"}, "state_dtype: unknown key");
+  for (const std::string recipe : {"window", "window-sinks"}) {
+    check_plan_refused(recipe, {"state_dtype=bfloat16"},
+                       "state_dtype: recipe " + recipe + " has no such key, liger-gla, ");
+  }
+}
+
+TEST_CASE("keys of another recipe are refused with its name", "[plan]") {
+  check_plan_refused("liger-gla", {"feature_rank=2"},
+                     "feature_rank: recipe liger-gla has no such key, tigon has");
+  check_plan_refused("supra", {"layer_windows={1: 8}", "slots=4"},
+                     "layer_windows: recipe supra has no such key");
+  check_plan_refused("supra", {"layer_windows={1: 8}", "slots=4"},
+                     "slots: recipe supra has no such key, liger-gsa has");
+  check_plan_refused("liger-gla", {"slot=4"}, "slot: unknown key");
+  CHECK(load_plan("liger-gla", {"feature_rank=null"}) == load_plan("liger-gla"));
 }
 
 TEST_CASE("hybrids keep the softmax layers a plan names", "[plan]") {
