@@ -235,7 +235,8 @@ std::string state_budget_to_text(const StateBudget& budget) {
   for (const auto& [layer, gain] : best) {
     text += fmt::format("layer {:>3}  {:7.4f}  {}\n", layer, gain, bar(gain, largest));
   }
-  text += "\n" + layers_text("layer_windows", budget.layer_windows);
+  text += '\n';
+  text += layers_text("layer_windows", budget.layer_windows);
   if (!budget.layer_feature_ranks.empty()) {
     text += layers_text("layer_feature_ranks", budget.layer_feature_ranks);
   }

@@ -88,7 +88,7 @@ Rotary make_rotary(const RopeConfig& rope, int64_t head_dim, at::Device device,
   const auto scaled = [&](double frequency, int64_t pair) {
     if (rope.type == "linear") return frequency / rope.factor;
     if (rope.type == "llama3") return scale_by_wavelength(rope, frequency);
-    if (is_yarn) return yarn->frequency(frequency, rope.factor, pair);
+    if (yarn) return yarn->frequency(frequency, rope.factor, pair);
     TORCH_INTERNAL_ASSERT(rope.type == "default" || is_dynamic, "rope type ", rope.type);
     return frequency;
   };

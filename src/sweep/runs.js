@@ -112,6 +112,19 @@ function pointLabel(item, shown) {
   return `${point.name || item.dataset.label}: ${shown(point.y)}${spreadText(point)}`;
 }
 
+// Sizes that double from tick to tick; where few of them fit, parts of each doubling too.
+function sizeTicks(low, high) {
+  let ticks = [];
+  for (let parts = 1; parts <= 8 && ticks.length < 3; parts *= 2) {
+    ticks = [];
+    for (let size = 2 ** Math.floor(Math.log2(low)); size <= high; size *= 2) {
+      for (let i = 0; i < parts; i++) ticks.push({value: size * (1 + i / parts)});
+    }
+    ticks = ticks.filter(({value}) => value >= low && value <= high);
+  }
+  return ticks;
+}
+
 function showState() {
   const sets = [];
   let index = 0;
@@ -146,11 +159,7 @@ function showState() {
     // A baseline far above everything would squeeze what there is to see.
     if (isKnown(y) && y < highest + 0.5) sets.push(level(label, y, low, high, dash));
   }
-  // Sizes double from tick to tick.
-  const ticks = [];
-  for (let size = 2 ** Math.floor(Math.log2(low)); size <= high; size *= 2) {
-    if (size >= low) ticks.push({value: size});
-  }
+  const ticks = sizeTicks(low, high);
   drawChart('state-chart', '', sets, {
     x: axis('bytes of state a sequence', {
       type: 'logarithmic', min: low, max: high,

@@ -33,10 +33,10 @@ class AdamW {
 
  private:
   struct Group {
-    double lr_ratio, weight_decay;  // lr_ratio: its rate over that of set_rate()
-    std::vector<Parameter> parameters;
-    std::vector<at::Tensor> tensors, exp_avgs, exp_avg_sqs;
-    at::Tensor rate;  // scalar on the parameters' device, where recorded steps find it
+    double lr_ratio = 1, weight_decay = 0;  // lr_ratio: its rate over that of set_rate()
+    std::vector<Parameter> parameters = {};
+    std::vector<at::Tensor> tensors = {}, exp_avgs = {}, exp_avg_sqs = {};
+    at::Tensor rate = {};  // scalar on the parameters' device, where recorded steps find it
   };
 
   std::vector<Parameter> moments() const;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "model/balanced_maps.h"
+#include "ops/joint_attention_definition.h"
 #include "support/catch.h"
 #include "support/tiny_model.h"
 #include "support/tolerance.h"
@@ -47,19 +48,10 @@ at::Tensor wide(const at::Tensor& x) {
   return x.to(at::kCPU, at::kDouble);
 }
 
-/// φ(z), z = x w + b for one token and head.
+/// φ(x w + b) for one token and head.
 at::Tensor features(const at::Tensor& x, const at::Tensor& w, const at::Tensor& b,
                     bool second_order) {
-  const at::Tensor z = x.matmul(w) + b;
-  if (!second_order) return at::cat({z, -z}).softmax(0);
-  std::vector<at::Tensor> channels = {at::ones({}, z.options())};
-  for (int64_t e = 0; e < z.size(0); ++e) channels.push_back(z[e]);
-  for (int64_t e = 0; e < z.size(0); ++e) {
-    for (int64_t f = e; f < z.size(0); ++f) {
-      channels.push_back(z[e] * z[f] / (e == f ? std::sqrt(2.0) : 1.0));
-    }
-  }
-  return at::stack(channels);
+  return mapped(x.unsqueeze(0), w.unsqueeze(0), b.unsqueeze(0), second_order)[0];
 }
 
 /// x [D] rotated to `position`: the halves (x₁, x₂) turn by position · frequency.

@@ -126,7 +126,9 @@ SplitStep pattern_step(Regex regex, SplitBehavior behavior, bool invert) {
 SplitStep prefix_space_step() {
   return [](std::string_view piece, bool is_first, const VisitPiece& visit) {
     if (piece.starts_with(' ')) return visit(piece, is_first);
-    visit(" " + std::string(piece), is_first);
+    std::string spaced(1, ' ');
+    spaced += piece;
+    visit(spaced, is_first);
   };
 }
 
