@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cmath>
 #include <numbers>
-#include <optional>
 #include <vector>
 
 namespace tigon {
@@ -36,6 +35,7 @@ double dynamic_theta(const RopeConfig& rope, int64_t head_dim, int64_t num_token
 /// frequency, those that turn less than beta_slow times are interpolated, those between blended.
 class YarnBlend {
  public:
+  YarnBlend() = default;
   YarnBlend(const RopeConfig& rope, int64_t head_dim) {
     const double dim = static_cast<double>(head_dim);
     const auto dimension_of_turns = [&](double turns) {
@@ -83,12 +83,11 @@ Rotary make_rotary(const RopeConfig& rope, int64_t head_dim, at::Device device,
                    int64_t num_tokens) {
   const bool is_dynamic = rope.type == "dynamic", is_yarn = rope.type == "yarn";
   const double theta = is_dynamic ? dynamic_theta(rope, head_dim, num_tokens) : rope.theta;
-  const std::optional<YarnBlend> yarn =
-      is_yarn ? std::optional<YarnBlend>(std::in_place, rope, head_dim) : std::nullopt;
+  const YarnBlend yarn = is_yarn ? YarnBlend(rope, head_dim) : YarnBlend();
   const auto scaled = [&](double frequency, int64_t pair) {
     if (rope.type == "linear") return frequency / rope.factor;
     if (rope.type == "llama3") return scale_by_wavelength(rope, frequency);
-    if (yarn) return yarn->frequency(frequency, rope.factor, pair);
+    if (is_yarn) return yarn.frequency(frequency, rope.factor, pair);
     TORCH_INTERNAL_ASSERT(rope.type == "default" || is_dynamic, "rope type ", rope.type);
     return frequency;
   };

@@ -31,8 +31,8 @@ std::string content(const std::filesystem::path& file) {
 
 TEST_CASE("bench ops checks and times every op") {
   const Json json = tigon_json(ops({}));
-  CHECK(json["checks"].size() == 15);
-  CHECK(json["measurements"].size() == 30);
+  CHECK(json["checks"].size() == 16);
+  CHECK(json["measurements"].size() == 32);
   CHECK(json["dtype"] == "float32");
   CHECK(json["ceilings"]["copy_gb_per_s"] > 0);
   CHECK(json["ceilings"]["matrix_tflop_per_s"] > 0);
