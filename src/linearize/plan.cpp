@@ -107,19 +107,19 @@ void refuse(ConfigReader& reader, const std::string& recipe) {
   }
 }
 
-bool has_key(const std::string& recipe_yaml, const std::string& key) {
-  return ConfigReader::from_text(recipe_yaml, "").has(key);
+ConfigReader shipped_recipe(std::string_view file) {
+  return ConfigReader::from_text(std::string(embedded::recipes(file)), std::string(file));
 }
 
 /// Refuses keys that this recipe lacks and others have, as a config for one recipe has them that is
 /// tried with another.
 void refuse_keys_of_others(ConfigReader& reader, const std::string& recipe) {
-  const std::string own(embedded::recipes(recipe_file(recipe)));
+  const ConfigReader own = shipped_recipe(recipe_file(recipe));
   for (const std::string& key : reader.keys()) {
-    if (has_key(own, key)) continue;
+    if (own.has(key)) continue;
     std::vector<std::string> others;
     for (const std::string_view file : embedded::recipes_names()) {
-      if (has_key(std::string(embedded::recipes(file)), key)) {
+      if (shipped_recipe(file).has(key)) {
         others.emplace_back(file.substr(0, file.rfind(".yaml")));
       }
     }

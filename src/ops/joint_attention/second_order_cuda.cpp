@@ -115,7 +115,7 @@ class WindowBesideState : public torch::autograd::Function<WindowBesideState> {
     call.q = q;
     call.k = k;
     call.v = v;
-    ctx->saved_data["call"] = c10::IValue::make_capsule(c10::make_intrusive<KeptWindowCall>(call));
+    ctx->saved_data["call"] = keep_window_call(call);
     const c10::cuda::CUDAGuard guard(q.device());
     const FlashWindow near = flash_window(call);
     const at::Tensor window_out = near.out.contiguous();
@@ -131,11 +131,8 @@ class WindowBesideState : public torch::autograd::Function<WindowBesideState> {
   static variable_list backward(AutogradContext* ctx, const variable_list& upstream) {
     refuse_double_backward(kOp);
     const variable_list saved = ctx->get_saved_variables();
-    const auto capsule = ctx->saved_data["call"].toCapsule();
-    WindowAttentionCall call = static_cast<const KeptWindowCall&>(*capsule).call;
-    call.q = saved[0];
-    call.k = saved[1];
-    call.v = saved[2];
+    const WindowAttentionCall call =
+        kept_window_call(ctx->saved_data["call"], saved[0], saved[1], saved[2]);
     const at::Tensor &far = saved[3], &log_mix = saved[4], &out = saved[5], &joint_lse = saved[6];
     const at::Tensor gradient = upstream[0].contiguous();
     const c10::cuda::CUDAGuard guard(out.device());

@@ -6,12 +6,18 @@
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/ones_like.h>
 #include <ATen/ops/stack.h>
+#include <torch/custom_class.h>
 
 namespace tigon {
 namespace {
 
 /// Channels added for the gradient of lse.
 constexpr int64_t kLseChannels = 8;
+
+struct KeptWindowCall : torch::CustomClassHolder {
+  explicit KeptWindowCall(WindowAttentionCall call_to_keep) : call(std::move(call_to_keep)) {}
+  WindowAttentionCall call;
+};
 
 /// Of a window of w keys, w−1 lie to the left; −1 stands for no bound. Queries are aligned with the
 /// last keys of their segment.
@@ -69,8 +75,19 @@ WindowGradients flash_window_gradients(const WindowAttentionCall& call, const Fl
   return {own(dq), own(dk), own(dv)};
 }
 
-KeptWindowCall::KeptWindowCall(WindowAttentionCall call_to_keep) : call(std::move(call_to_keep)) {
+c10::IValue keep_window_call(WindowAttentionCall call) {
   call.q = call.k = call.v = at::Tensor();
+  return c10::IValue::make_capsule(c10::make_intrusive<KeptWindowCall>(std::move(call)));
+}
+
+WindowAttentionCall kept_window_call(const c10::IValue& kept, const at::Tensor& q,
+                                     const at::Tensor& k, const at::Tensor& v) {
+  const auto capsule = kept.toCapsule();
+  WindowAttentionCall call = static_cast<const KeptWindowCall&>(*capsule).call;
+  call.q = q;
+  call.k = k;
+  call.v = v;
+  return call;
 }
 
 }  // namespace tigon

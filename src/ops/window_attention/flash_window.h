@@ -1,7 +1,7 @@
 // The window by the FlashAttention kernels that come with LibTorch, and its gradients when more
 // stands under the same denominator. CUDA builds only.
 #pragma once
-#include <torch/custom_class.h>
+#include <ATen/core/ivalue.h>
 
 #include "ops/window_attention/window_attention_call.h"
 
@@ -31,10 +31,9 @@ WindowGradients flash_window_gradients(const WindowAttentionCall& call, const Fl
                                        const at::Tensor& out_gradient,
                                        const at::Tensor& lse_gradient = {});
 
-/// A call, carried by a graph without its tensors.
-struct KeptWindowCall : torch::CustomClassHolder {
-  explicit KeptWindowCall(WindowAttentionCall call_to_keep);
-  WindowAttentionCall call;
-};
+/// A call without its tensors, as a graph carries it to the backward pass; and the call with them.
+c10::IValue keep_window_call(WindowAttentionCall call);
+WindowAttentionCall kept_window_call(const c10::IValue& kept, const at::Tensor& q,
+                                     const at::Tensor& k, const at::Tensor& v);
 
 }  // namespace tigon

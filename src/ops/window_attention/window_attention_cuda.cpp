@@ -108,7 +108,7 @@ class JointWindow : public torch::autograd::Function<JointWindow> {
  public:
   static variable_list forward(AutogradContext* ctx, const at::Tensor& q, const at::Tensor& k,
                                const at::Tensor& v, const WindowAttentionCall& call) {
-    ctx->saved_data["call"] = c10::IValue::make_capsule(c10::make_intrusive<KeptWindowCall>(call));
+    ctx->saved_data["call"] = keep_window_call(call);
     ctx->set_materialize_grads(false);
     const FlashWindow joint = joint_fwd(call);
     ctx->save_for_backward({q, k, v, joint.out, joint.lse, joint.rng_state, joint.unused});
@@ -118,11 +118,8 @@ class JointWindow : public torch::autograd::Function<JointWindow> {
   static variable_list backward(AutogradContext* ctx, variable_list upstream) {
     refuse_double_backward("window_attention");
     const variable_list saved = ctx->get_saved_variables();
-    const auto capsule = ctx->saved_data["call"].toCapsule();
-    WindowAttentionCall call = static_cast<const KeptWindowCall&>(*capsule).call;
-    call.q = saved[0];
-    call.k = saved[1];
-    call.v = saved[2];
+    const WindowAttentionCall call =
+        kept_window_call(ctx->saved_data["call"], saved[0], saved[1], saved[2]);
     const WindowGradients gradients =
         joint_bwd(call, {saved[3], saved[4], saved[5], saved[6]}, upstream[0], upstream[1]);
     variable_list result(4);  // one for each argument of forward
