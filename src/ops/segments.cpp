@@ -111,6 +111,30 @@ Segments Segments::keys_from_op_arguments(const std::optional<at::Tensor>& cu_se
   return keys;
 }
 
+Segments Segments::range(int64_t first, int64_t count) const {
+  const auto begin = lengths.begin() + first;
+  Segments segments;
+  segments.lengths.assign(begin, begin + count);
+  summarize(segments);
+  const int64_t start = std::accumulate(lengths.begin(), begin, int64_t{0});
+  segments.cu_seqlens = cu_seqlens.narrow(0, first, count + 1) - start;
+  return segments;
+}
+
+std::vector<int64_t> runs_of_segments(const Segments& segments, int64_t most_tokens) {
+  std::vector<int64_t> runs;
+  int64_t tokens = 0;  // of the run so far
+  for (const int64_t length : segments.lengths) {
+    if (runs.empty() || (length > 0 && tokens > most_tokens)) {
+      runs.push_back(0);
+      tokens = 0;
+    }
+    ++runs.back();
+    tokens += length;
+  }
+  return runs;
+}
+
 at::Tensor query_rows(const Segments& queries, const Segments& keys) {
   if (queries.lengths == keys.lengths) return {};
   at::Tensor rows = at::empty({queries.total}, at::kLong);

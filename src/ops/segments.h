@@ -38,7 +38,14 @@ struct Segments {
                                          const Segments& queries);
 
   int64_t count() const { return static_cast<int64_t>(lengths.size()); }
+  /// Segments first … first+count−1 as a batch of their own.
+  Segments range(int64_t first, int64_t count) const;
 };
+
+/// Cuts a batch into as few runs of whole segments as there can be if in none of them a segment
+/// that has tokens begins more than `most_tokens` behind the run's beginning: the number of
+/// segments of each.
+std::vector<int64_t> runs_of_segments(const Segments& segments, int64_t most_tokens);
 
 /// Row numbers [N] int64, on the device of `queries`, of the keys that belong to the queries when
 /// segment s has at least as many keys as queries and its queries are the last of its keys.

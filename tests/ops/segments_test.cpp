@@ -64,6 +64,30 @@ TEST_CASE("the keys of the queries are the last of each segment", "[segments]") 
   CHECK_FALSE(query_rows(queries, queries).defined());
 }
 
+TEST_CASE("A range of segments is a batch of its own", "[segments]") {
+  const Segments all = Segments::from_lengths({3, 0, 5, 2, 7}, at::kCPU);
+  const Segments middle = all.range(1, 3);
+  CHECK(middle.lengths == std::vector<int64_t>{0, 5, 2});
+  CHECK(middle.total == 7);
+  CHECK(middle.longest == 5);
+  CHECK_FALSE(middle.are_equal);
+  CHECK(middle.cu_seqlens.scalar_type() == at::kInt);
+  CHECK(middle.cu_seqlens.equal(at::tensor({0, 0, 5, 7}, at::kInt)));
+}
+
+TEST_CASE("Runs of segments begin no segment too far behind", "[segments]") {
+  const auto runs = [](std::vector<int64_t> lengths, int64_t most_tokens) {
+    return runs_of_segments(Segments::from_lengths(std::move(lengths), at::kCPU), most_tokens);
+  };
+  using Counts = std::vector<int64_t>;
+  CHECK(runs({3, 5, 2}, 8) == Counts{3});
+  CHECK(runs({3, 5, 2}, 7) == Counts{2, 1});
+  CHECK(runs({3, 5, 2}, 0) == Counts{1, 1, 1});
+  CHECK(runs({100}, 7) == Counts{1});  // how far a segment reaches does not count
+  CHECK(runs({0, 0, 9, 0, 0}, 0) == Counts{5});  // nor where an empty one begins
+  CHECK(runs({9, 0, 1}, 4) == Counts{2, 1});
+}
+
 TEST_CASE("key segments are those of the queries unless given", "[segments]") {
   const Segments queries = Segments::from_lengths({2, 1}, test_device());
   const at::Tensor cu_seqlens = at::tensor({0, 2, 5}, at::kInt);

@@ -8,6 +8,8 @@
 #include <ATen/ops/stack.h>
 #include <torch/custom_class.h>
 
+#include <limits>
+
 namespace tigon {
 namespace {
 
@@ -20,37 +22,27 @@ struct KeptWindowCall : torch::CustomClassHolder {
 };
 
 /// Of a window of w keys, w−1 lie to the left; −1 stands for no bound. Queries are aligned with the
-/// last keys of their segment.
+/// last keys of their segment. The kernels take it as 32 bits, so a wider one is none.
 int64_t keys_to_the_left(const WindowAttentionCall& call) {
-  return call.options.window_keys == 0 ? -1 : call.options.window_keys - 1;
+  const int64_t w = call.options.window_keys;
+  return w == 0 || w > call.key_segments.longest ? -1 : w - 1;
 }
 
-}  // namespace
-
-bool flash_takes(const WindowAttentionCall& call, bool wants_lse) {
-  const at::ScalarType dtype = call.q.scalar_type();
-  const int64_t D = call.q.size(2);
-  return (dtype == at::kBFloat16 || dtype == at::kHalf) && D % 8 == 0 &&
-         D <= (wants_lse ? 256 - kLseChannels : 256) && call.segments.total > 0;
-}
-
-FlashWindow flash_window(const WindowAttentionCall& call) {
-  const auto [out, lse, rng_state, unused, mask] = at::_flash_attention_forward(
-      call.q.contiguous(), call.k.contiguous(), call.v.contiguous(), call.segments.cu_seqlens,
-      call.key_segments.cu_seqlens, call.segments.longest, call.key_segments.longest,
-      /*dropout_p=*/0, /*is_causal=*/true, /*return_debug_mask=*/false, call.options.scale,
-      keys_to_the_left(call), /*window_size_right=*/0);
-  TORCH_INTERNAL_ASSERT(lse.sizes() == at::IntArrayRef({call.q.size(1), call.q.size(0)}));
-  return {out, lse.contiguous(), rng_state, unused};
+/// FlashAttention's backward pass counts the numbers [tokens, H, D] before a segment in 32 bits, D
+/// rounded up, where it adds up the gradients of q: what lies behind is written elsewhere.
+int64_t most_tokens_before_segment(const WindowAttentionCall& call) {
+  constexpr int64_t kRounding = 64;
+  const int64_t D = (call.q.size(2) + kLseChannels + kRounding - 1) / kRounding * kRounding;
+  return std::numeric_limits<int32_t>::max() / (call.q.size(1) * D);
 }
 
 // FlashAttention takes dS = P ⊙ (do vᵀ − rowsum(do ⊙ out)) with P = exp(s − lse): with the joint
 // out and lse that is exact for the window's keys. The gradient of lse, which adds P ⊙ dlse, comes
 // in through further channels: q and k are 0 there, v is 1, do is dlse (in three parts that add up
 // to its float32), and out is 0.
-WindowGradients flash_window_gradients(const WindowAttentionCall& call, const FlashWindow& joint,
-                                       const at::Tensor& out_gradient,
-                                       const at::Tensor& lse_gradient) {
+WindowGradients gradients_in_one_call(const WindowAttentionCall& call, const FlashWindow& joint,
+                                      const at::Tensor& out_gradient,
+                                      const at::Tensor& lse_gradient) {
   at::Tensor q = call.q, k = call.k, v = call.v, out = joint.out, upstream = out_gradient;
   const int64_t D = q.size(2);
   if (lse_gradient.defined()) {
@@ -73,6 +65,57 @@ WindowGradients flash_window_gradients(const WindowAttentionCall& call, const Fl
       call.options.scale, keys_to_the_left(call), /*window_size_right=*/0);
   const auto own = [&](const at::Tensor& x) { return x.narrow(2, 0, D).contiguous(); };
   return {own(dq), own(dk), own(dv)};
+}
+
+}  // namespace
+
+bool flash_takes(const WindowAttentionCall& call, bool wants_lse) {
+  const at::ScalarType dtype = call.q.scalar_type();
+  const int64_t D = call.q.size(2);
+  return (dtype == at::kBFloat16 || dtype == at::kHalf) && D % 8 == 0 &&
+         D <= (wants_lse ? 256 - kLseChannels : 256) && call.segments.total > 0;
+}
+
+FlashWindow flash_window(const WindowAttentionCall& call) {
+  const auto [out, lse, rng_state, unused, mask] = at::_flash_attention_forward(
+      call.q.contiguous(), call.k.contiguous(), call.v.contiguous(), call.segments.cu_seqlens,
+      call.key_segments.cu_seqlens, call.segments.longest, call.key_segments.longest,
+      /*dropout_p=*/0, /*is_causal=*/true, /*return_debug_mask=*/false, call.options.scale,
+      keys_to_the_left(call), /*window_size_right=*/0);
+  TORCH_INTERNAL_ASSERT(lse.sizes() == at::IntArrayRef({call.q.size(1), call.q.size(0)}));
+  return {out, lse.contiguous(), rng_state, unused};
+}
+
+WindowGradients flash_window_gradients(const WindowAttentionCall& call, const FlashWindow& joint,
+                                       const at::Tensor& out_gradient,
+                                       const at::Tensor& lse_gradient) {
+  const std::vector<int64_t> runs =
+      runs_of_segments(call.segments, most_tokens_before_segment(call));
+  if (runs.size() == 1) return gradients_in_one_call(call, joint, out_gradient, lse_gradient);
+  std::vector<at::Tensor> dq, dk, dv;
+  int64_t segment = 0, query = 0, key = 0;
+  for (const int64_t count : runs) {
+    WindowAttentionCall run = call;
+    run.segments = call.segments.range(segment, count);
+    run.key_segments = call.key_segments.range(segment, count);
+    const int64_t N = run.segments.total, M = run.key_segments.total;
+    const auto queries = [&](const at::Tensor& x, int64_t dim) { return x.narrow(dim, query, N); };
+    run.q = queries(call.q, 0);
+    run.k = call.k.narrow(0, key, M);
+    run.v = call.v.narrow(0, key, M);
+    const WindowGradients found = gradients_in_one_call(
+        run,
+        {queries(joint.out, 0), queries(joint.lse, 1).contiguous(), joint.rng_state, joint.unused},
+        queries(out_gradient, 0),
+        lse_gradient.defined() ? queries(lse_gradient, 0) : lse_gradient);
+    dq.push_back(found.q);
+    dk.push_back(found.k);
+    dv.push_back(found.v);
+    segment += count;
+    query += N;
+    key += M;
+  }
+  return {at::cat(dq), at::cat(dk), at::cat(dv)};
 }
 
 c10::IValue keep_window_call(WindowAttentionCall call) {
