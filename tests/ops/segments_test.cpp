@@ -83,7 +83,7 @@ TEST_CASE("Runs of segments begin no segment too far behind", "[segments]") {
   CHECK(runs({3, 5, 2}, 8) == Counts{3});
   CHECK(runs({3, 5, 2}, 7) == Counts{2, 1});
   CHECK(runs({3, 5, 2}, 0) == Counts{1, 1, 1});
-  CHECK(runs({100}, 7) == Counts{1});  // how far a segment reaches does not count
+  CHECK(runs({100}, 7) == Counts{1});            // how far a segment reaches does not count
   CHECK(runs({0, 0, 9, 0, 0}, 0) == Counts{5});  // nor where an empty one begins
   CHECK(runs({9, 0, 1}, 4) == Counts{2, 1});
 }

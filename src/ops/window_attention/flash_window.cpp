@@ -106,8 +106,7 @@ WindowGradients flash_window_gradients(const WindowAttentionCall& call, const Fl
     const WindowGradients found = gradients_in_one_call(
         run,
         {queries(joint.out, 0), queries(joint.lse, 1).contiguous(), joint.rng_state, joint.unused},
-        queries(out_gradient, 0),
-        lse_gradient.defined() ? queries(lse_gradient, 0) : lse_gradient);
+        queries(out_gradient, 0), lse_gradient.defined() ? queries(lse_gradient, 0) : lse_gradient);
     dq.push_back(found.q);
     dk.push_back(found.k);
     dv.push_back(found.v);
