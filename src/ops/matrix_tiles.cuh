@@ -151,14 +151,6 @@ __device__ inline float row_max(float value) {
   return fmaxf(value, __shfl_xor_sync(0xffffffffu, value, 2));
 }
 
-__device__ inline float warp_sum(float value) {
-#pragma unroll
-  for (int offset = 16; offset > 0; offset /= 2) {
-    value += __shfl_xor_sync(0xffffffffu, value, offset);
-  }
-  return value;
-}
-
 /// 2^x to float32's last bits but two; 0 far below, infinity far above.
 __device__ inline float exp2_fast(float x) {
   float y;

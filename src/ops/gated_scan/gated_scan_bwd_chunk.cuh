@@ -1,6 +1,7 @@
 // After the heads of a chunk: what the state after it gives dv, dk and the gates; and the kernel.
 #pragma once
 #include "ops/gated_scan/gated_scan_bwd.cuh"
+#include "ops/lane_sums.cuh"
 
 namespace tigon::cuda {
 
@@ -126,7 +127,7 @@ __device__ void make_state_dots(BwdShared<K, V>& shared, const ScanBlock& block)
       const float2 pair = product(load_pair(state + v), load_pair(gradient + v));
       sum += pair.x + pair.y;
     }
-    sum = warp_sum(sum);
+    sum = sum_of_lanes(sum);
     const float* decay = shared.decay + row;
     if (block.lane == 0) {
       shared.state_dots()[row] = sum * decay[0] * decay[K] * decay[2 * K] * decay[3 * K];
@@ -223,7 +224,7 @@ __device__ void store_gate_gradients(BwdShared<K, V>& shared, const ScanBlock& b
     for (int position = block.lane; position < K; position += 32) {
       sum += shared.up_to_row()[row * kStride + position];
     }
-    sum = warp_sum(sum);
+    sum = sum_of_lanes(sum);
     const int64_t token = static_cast<int64_t>(block.chunk.first_token) + row;
     if (block.lane == 0) p.gate_gradient[token * p.state_heads + block.state_head] = sum;
   }

@@ -20,6 +20,7 @@
 #include "ops/chunks/state_walk.cuh"
 #include "ops/joint_attention/joint_column_sums.cuh"
 #include "ops/joint_attention/joint_rows.cuh"
+#include "ops/lane_sums.cuh"
 
 namespace tigon::cuda {
 namespace {
@@ -276,7 +277,7 @@ __global__ void __launch_bounds__(kThreads) gradient_scan_kernel(const JointPara
       }
     }
   }
-  decay_gradient = warp_sum(decay_gradient);
+  decay_gradient = sum_of_lanes(decay_gradient);
   if (row.lane == 0)
     p.state_decay_gradients[row.index(p, row.segment)] = kChunkTokens * decay_gradient;
 }

@@ -14,6 +14,7 @@
 
 #include "ops/chunks/chunk_launch.cuh"
 #include "ops/chunks/state_pieces.cuh"
+#include "ops/lane_sums.cuh"
 #include "ops/liger_attention/liger_chunk.cuh"
 
 namespace tigon::cuda {
@@ -242,7 +243,7 @@ __global__ void __launch_bounds__(kThreads) gradient_scan_kernel(const LigerPara
         gradient[i] = gradient[i] * decay[a] + added[a][i];
         after[i] = before[a][i];
       }
-      decay_gradient = warp_sum(decay_gradient);
+      decay_gradient = sum_of_lanes(decay_gradient);
       if (row.lane == 0) p.decay_gradients[row.decay(p, last - a)] = decay_gradient;
     }
   }

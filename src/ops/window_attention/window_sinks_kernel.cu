@@ -14,6 +14,7 @@
 //           forward, and once more backward by the sums
 // Saves     P and dS of the sinks between the backward kernels, 8·sinks bytes a row
 // Order     every fourth token with its heads, the four, then chunks, each in order; deterministic
+#include "ops/lane_sums.cuh"
 #include "ops/matrix_tiles.cuh"
 #include "ops/vectors.cuh"
 #include "ops/window_attention/window_sinks_params.h"
@@ -58,7 +59,7 @@ struct Row {
     float sum = 0;
 #pragma unroll
     for (int i = 0; i < kMostPairs; ++i) sum += x[i].x * other.x[i].x + x[i].y * other.x[i].y;
-    return warp_sum(sum);
+    return sum_of_lanes(sum);
   }
   __device__ void add(float factor, const Row& other) {
 #pragma unroll
