@@ -41,7 +41,7 @@ std::string why_reserved(const std::string& key) {
 fs::path find_base(ConfigReader& reader, const fs::path& file) {
   const std::string name = reader.text("base");
   if (name.empty()) return {};
-  const fs::path beside = file.parent_path() / name;
+  const fs::path beside = (file.parent_path() / name).lexically_normal();
   if (fs::is_regular_file(beside)) return beside;
   if (!fs::is_regular_file(name)) {
     reader.problem("base", fmt::format("expected a training config, found neither '{}' nor '{}'",
