@@ -27,6 +27,8 @@ case $preset in cpu) folder=build ;; cuda) folder=build-cuda ;; sanitize) folder
 
 # Leaks that LibTorch and OpenMP keep until the process ends are not ours to report.
 export ASAN_OPTIONS="${ASAN_OPTIONS:-detect_leaks=0:protect_shadow_gap=0:detect_odr_violation=0}"
+# As many tests as processors run side by side, each with as many threads: those that wait shall sleep, not spin.
+export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-passive}"
 status=0
 if [ $preset = cpu ]; then scripts/check_kernels.sh || status=1; fi
 ctest --test-dir "$folder" --output-on-failure --no-tests=error -j "$(nproc)" "$@" || status=1
