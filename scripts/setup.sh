@@ -29,26 +29,37 @@ done
 
 say() { echo "[setup] $*" >&2; }
 
+# Sets as_root to what a command that installs begins with; fails where nothing may be installed.
+may_install() {
+  as_root=()
+  [ "$(id -u)" -eq 0 ] && return
+  as_root=(sudo)
+  command -v sudo >/dev/null && sudo -n true 2>/dev/null
+}
+
+is_installed() { dpkg-query -W -f='${Status}' "$1" 2>/dev/null | grep -q "install ok installed"; }
+
 install_debian_packages() {
   command -v dpkg-query >/dev/null || { say "not a Debian system: install the equivalents of ${DEBIAN_PACKAGES[*]}"; return; }
   local missing=()
-  for package in "${DEBIAN_PACKAGES[@]}"; do
-    dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q "install ok installed" || missing+=("$package")
-  done
+  for package in "${DEBIAN_PACKAGES[@]}"; do is_installed "$package" || missing+=("$package"); done
   [ ${#missing[@]} -eq 0 ] && return
-  local as_root=()
-  if [ "$(id -u)" -ne 0 ]; then
-    if command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
-      as_root=(sudo)
-    else
-      say "these Debian packages are missing and may not be installed from here:"
-      echo "  apt-get install ${missing[*]}" >&2
-      exit 1
-    fi
+  if ! may_install; then
+    say "these Debian packages are missing and may not be installed from here:"
+    echo "  apt-get install ${missing[*]}" >&2
+    exit 1
   fi
   say "installing ${missing[*]}"
   "${as_root[@]}" apt-get update -qq
   DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2
+}
+
+# Tests look at pages in it; without it they are skipped. Debian has the package, Ubuntu does not.
+install_browser() {
+  if is_installed chromium || [ -z "$(apt-cache show chromium 2>/dev/null)" ] || ! may_install; then return; fi
+  say "installing chromium, in which tests look at pages"
+  DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq --no-install-recommends chromium >&2 ||
+    say "chromium could not be installed: tests of pages will be skipped"
 }
 
 install_torch() {
@@ -69,6 +80,7 @@ install_whole_torch() {
 }
 
 install_test_packages() {
+  install_browser
   local stamp=.venv/tests-installed
   cmp -s tests/python/requirements.txt "$stamp" && return
   say "installing the Python packages that tests compare against"
