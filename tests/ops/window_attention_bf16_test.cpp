@@ -39,6 +39,12 @@ WindowCase own_keys(const std::vector<int64_t>& lengths, int64_t window_keys, in
   return {lengths, lengths, {window_keys, sinks, 0, lse}, H, H / 2, D};
 }
 
+TEST_CASE("window_attention in bf16 alone", "[window_attention]") {
+  check_case(own_keys({1, 63, 64, 65, 200}, 16, 0, false, 64));
+  check_case(own_keys({70, 30}, 0, 0, false, 256));                        // sees all
+  check_case({{30, 1, 17}, {90, 40, 17}, {16, 0, 0.2, false}, 4, 1, 64});  // cached prefixes
+}
+
 TEST_CASE("window_attention in bf16 with its log-sum-exp", "[window_attention]") {
   check_case(own_keys({1, 63, 64, 65, 200}, 16, 0, true, 64));
   check_case(own_keys({1000}, 64, 0, true, 128));

@@ -1,5 +1,6 @@
 #include "ops/window_attention/flash_window.h"
 
+#include <ATen/ceil_div.h>
 #include <ATen/ops/_flash_attention_backward.h>
 #include <ATen/ops/_flash_attention_forward.h>
 #include <ATen/ops/cat.h>
@@ -31,8 +32,7 @@ int64_t keys_to_the_left(const WindowAttentionCall& call) {
 /// FlashAttention's backward pass counts the numbers [tokens, H, D] before a segment in 32 bits, D
 /// rounded up, where it adds up the gradients of q: what lies behind is written elsewhere.
 int64_t most_tokens_before_segment(const WindowAttentionCall& call) {
-  constexpr int64_t kRounding = 64;
-  const int64_t D = (call.q.size(2) + kLseChannels + kRounding - 1) / kRounding * kRounding;
+  const int64_t D = at::round_up(call.q.size(2) + kLseChannels, int64_t{64});
   return std::numeric_limits<int32_t>::max() / (call.q.size(1) * D);
 }
 

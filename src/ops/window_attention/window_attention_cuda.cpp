@@ -106,13 +106,16 @@ WindowGradients joint_bwd(const WindowAttentionCall& call, const FlashWindow& jo
 
 class JointWindow : public torch::autograd::Function<JointWindow> {
  public:
+  /// → out, and the log-sum-exp if the call returns it.
   static variable_list forward(AutogradContext* ctx, const at::Tensor& q, const at::Tensor& k,
                                const at::Tensor& v, const WindowAttentionCall& call) {
     ctx->saved_data["call"] = keep_window_call(call);
     ctx->set_materialize_grads(false);
     const FlashWindow joint = joint_fwd(call);
     ctx->save_for_backward({q, k, v, joint.out, joint.lse, joint.rng_state, joint.unused});
-    return {joint.out, joint.lse.t().contiguous()};
+    variable_list result = {joint.out};
+    if (call.options.return_lse) result.push_back(joint.lse.t().contiguous());
+    return result;
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list upstream) {
@@ -121,7 +124,8 @@ class JointWindow : public torch::autograd::Function<JointWindow> {
     const WindowAttentionCall call =
         kept_window_call(ctx->saved_data["call"], saved[0], saved[1], saved[2]);
     const WindowGradients gradients =
-        joint_bwd(call, {saved[3], saved[4], saved[5], saved[6]}, upstream[0], upstream[1]);
+        joint_bwd(call, {saved[3], saved[4], saved[5], saved[6]}, upstream[0],
+                  call.options.return_lse ? upstream[1] : at::Tensor());
     variable_list result(4);  // one for each argument of forward
     if (ctx->needs_input_grad(0)) result[0] = gradients.q;
     if (ctx->needs_input_grad(1)) result[1] = gradients.k;
@@ -142,7 +146,6 @@ std::tuple<at::Tensor, at::Tensor> window_attention_cuda(
     const WindowAttentionResult result = window_attention_plain(call);
     return {result.out, result.lse};
   }
-  if (call.options.sinks == 0 && !return_lse) return {flash_window(call).out, at::Tensor()};
   const variable_list result = JointWindow::apply(q, k, v, call);
   return {result[0], return_lse ? result[1] : at::Tensor()};
 }
