@@ -37,6 +37,8 @@ may_install() {
   command -v sudo >/dev/null && sudo -n true 2>/dev/null
 }
 
+apt_install() { DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq --no-install-recommends "$@" >&2; }
+
 is_installed() { dpkg-query -W -f='${Status}' "$1" 2>/dev/null | grep -q "install ok installed"; }
 
 install_debian_packages() {
@@ -51,15 +53,14 @@ install_debian_packages() {
   fi
   say "installing ${missing[*]}"
   "${as_root[@]}" apt-get update -qq
-  DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2
+  apt_install "${missing[@]}"
 }
 
 # Tests look at pages in it; without it they are skipped. Debian has the package, Ubuntu does not.
 install_browser() {
   if is_installed chromium || [ -z "$(apt-cache show chromium 2>/dev/null)" ] || ! may_install; then return; fi
   say "installing chromium, in which tests look at pages"
-  DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq --no-install-recommends chromium >&2 ||
-    say "chromium could not be installed: tests of pages will be skipped"
+  apt_install chromium || say "chromium could not be installed: tests of pages will be skipped"
 }
 
 install_torch() {

@@ -1,5 +1,6 @@
 // gated_scan on the GPU: kernels for bf16 where they can serve the call, the plain definition
 // elsewhere.
+#include <ATen/ceil_div.h>
 #include <ATen/cuda/CUDAContextLight.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/constant_pad_nd.h>
@@ -33,7 +34,7 @@ constexpr int64_t kMultiple = 32;  // of the rows and columns of the kernels' st
 
 /// Channels of the kernels' keys: zeros behind those that there are.
 int64_t key_channels(const GatedScanCall& call) {
-  return (call.q.size(2) + kMultiple - 1) / kMultiple * kMultiple;
+  return at::round_up(call.q.size(2), kMultiple);
 }
 
 /// Columns of the kernels' values: with a normalizer one of ones and zeros behind it.

@@ -1,5 +1,6 @@
 #include "ops/joint_attention/second_order_cuda.h"
 
+#include <ATen/ceil_div.h>
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
@@ -27,10 +28,6 @@ constexpr const char* kOp = "joint_attention";
 constexpr int64_t kMostChannels = 128;    // that gated_scan's kernels take
 constexpr int64_t kChannelMultiple = 32;  // to which they would pad
 constexpr int64_t kNumberMultiple = 8;    // of fast products in bf16
-
-int64_t round_up(int64_t x, int64_t multiple) {
-  return (x + multiple - 1) / multiple * multiple;
-}
 
 at::Tensor pad_last(const at::Tensor& x, int64_t size) {
   return size == x.size(-1) ? x : at::constant_pad_nd(x, {0, size - x.size(-1)});
@@ -98,7 +95,7 @@ class SecondOrderFeatures : public torch::autograd::Function<SecondOrderFeatures
 /// importance · φ(x w + b) of x [N, H, D] → [N, H, channels] bf16, zeros behind the features' own.
 at::Tensor features_of(const at::Tensor& x, const at::Tensor& w, const at::Tensor& b,
                        const std::optional<at::Tensor>& importance, int64_t channels) {
-  const int64_t R = w.size(2), row = round_up(R, kNumberMultiple);
+  const int64_t R = w.size(2), row = at::round_up(R, kNumberMultiple);
   const at::Tensor map = pad_last(w.to(x.scalar_type()), row);
   const at::Tensor z = x.transpose(0, 1).matmul(map).to(at::kFloat) +
                        pad_last(b.to(at::kFloat), row).unsqueeze(1);  // [H, N, row]
@@ -195,7 +192,7 @@ bool second_order_kernels_serve(const JointAttentionCall& call) {
 JointAttentionResult joint_attention_of_second_order(const JointAttentionCall& call) {
   check_device(kOp, "cu_seqlens", call.segments.cu_seqlens, call.q);
   const JointAttentionParameters& maps = call.maps;
-  const int64_t E = maps.log_tau.size(1), channels = round_up(E, kChannelMultiple);
+  const int64_t E = maps.log_tau.size(1), channels = at::round_up(E, kChannelMultiple);
   std::optional<at::Tensor> initial_state = call.initial_state;
   if (initial_state) {
     initial_state = at::constant_pad_nd(*initial_state, {0, 0, 0, channels - E});

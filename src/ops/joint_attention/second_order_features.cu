@@ -20,7 +20,6 @@ namespace {
 constexpr int kWarps = 8;
 constexpr int kNumbers = kMostSecondOrderNumbers + 1;  // with the one in front
 constexpr int kMostChannels = 128;
-
 constexpr int kRowsOfWarp = 8;
 constexpr int kPairsOfLane = kMostChannels / 64;
 
